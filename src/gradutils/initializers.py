@@ -1,0 +1,134 @@
+"""How wide to draw the weights: the named rules, their standard deviations, and draws from them."""
+
+import numbers
+
+import numpy as np
+
+#: Name -> variance of one weight, from the fan-in and the fan-out of its layer.
+RULES = {
+    "lecun": lambda fan_in, fan_out: 1 / fan_in,
+    "glorot": lambda fan_in, fan_out: 2 / (fan_in + fan_out),
+    "he": lambda fan_in, fan_out: 2 / fan_in,
+    "uniform_third": lambda fan_in, fan_out: 1 / (3 * fan_in),  # uniform on +-1/sqrt(fan_in)
+}
+
+
+def fans(shape: tuple[int, ...]) -> tuple[int, int]:
+    """Return fan-in and fan-out of a kernel of that shape.
+
+    A kernel has the shape (..., inputs, outputs), as in Keras; the leading axes of a convolution
+    count into both fans.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        At least two axes, all positive.
+
+    Examples
+    --------
+    >>> fans((784, 100))
+    (784, 100)
+    >>> fans((3, 3, 16, 32))
+    (144, 288)
+    """
+    if len(shape) < 2 or any(size < 1 for size in shape):
+        raise ValueError(f"shape must have two or more positive sizes; received {shape!r}")
+    receptive_field = int(np.prod(shape[:-2]))
+    return receptive_field * shape[-2], receptive_field * shape[-1]
+
+
+def standard_deviation(rule: str | float, shape: tuple[int, ...]) -> float:
+    """Return the standard deviation of one weight of a kernel of that shape.
+
+    Parameters
+    ----------
+    rule : str or float
+        A name from `RULES`, or sigma_w, which means sigma_w / sqrt(fan_in).
+    shape : tuple of int
+        Shape of the kernel, (..., inputs, outputs).
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, or sigma_w is negative or not finite.
+
+    References
+    ----------
+    LeCun et al. 1998 ("lecun"), Glorot and Bengio 2010 ("glorot"), He et al. 2015 ("he").
+
+    Examples
+    --------
+    >>> standard_deviation("he", (200, 50))
+    0.1
+    >>> standard_deviation(2.0, (100, 50))
+    0.2
+    """
+    fan_in, fan_out = fans(shape)
+    if isinstance(rule, str) and rule in RULES:
+        return float(np.sqrt(RULES[rule](fan_in, fan_out)))
+    is_scale = isinstance(rule, numbers.Real) and not isinstance(rule, bool)
+    if not (is_scale and 0 <= rule < np.inf):
+        known = ", ".join(RULES)
+        raise ValueError(
+            f"rule must be one of {known}, or a finite sigma_w >= 0; received {rule!r}"
+        )
+    return float(rule) / float(np.sqrt(fan_in))
+
+
+def orthogonal(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Draw a matrix with orthonormal rows or columns, uniform over all such matrices.
+
+    Every singular value is 1. The signs of the QR factorisation are fixed by the diagonal of R;
+    without that the draw is not uniform (Mezzadri 2007).
+
+    Parameters
+    ----------
+    shape : (int, int)
+        Rows and columns; the shorter side is orthonormal.
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    ndarray, shape `shape`
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> W = orthogonal((4, 3), np.random.default_rng(0))
+    >>> bool(np.allclose(W.T @ W, np.eye(3)))
+    True
+    """
+    fan_in, fan_out = fans(shape)
+    long, short = max(fan_in, fan_out), min(fan_in, fan_out)
+    Q, R = np.linalg.qr(rng.standard_normal((long, short)))
+    Q = Q * np.sign(np.diag(R))
+    return Q if fan_in >= fan_out else Q.T
+
+
+def draw(
+    rule: str | float, shape: tuple[int, int], rng: np.random.Generator
+) -> np.ndarray:
+    """Draw a weight matrix: Gaussian of the rule's standard deviation, or orthogonal.
+
+    Parameters
+    ----------
+    rule : str or float
+        A name from `RULES`, "orthogonal", or sigma_w.
+    shape : (int, int)
+        (fan_in, fan_out).
+    rng : numpy.random.Generator
+
+    Returns
+    -------
+    ndarray, shape `shape`, float64
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> W = draw("he", (1000, 1000), np.random.default_rng(0))
+    >>> f"{W.std():.3f}"
+    '0.045'
+    """
+    if rule == "orthogonal":
+        return orthogonal(shape, rng)
+    return rng.standard_normal(shape) * standard_deviation(rule, shape)

@@ -1,0 +1,346 @@
+"""The pictures of the book, from arrays. Sizes, colours and fonts live in gradutils.mplstyle.
+
+Each function draws on `ax` (a new figure if it is None) and returns the Axes. In a notebook,
+`use_style` also has every displayed figure carry the data that it draws, so that the test of a
+notebook can compare pictures by content.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import ArrayLike
+
+from gradutils import activations
+
+#: Regime -> colour, marker and dash: told apart without colour as well.
+REGIMES = {
+    "vanishing": {"color": "C0", "marker": "v", "linestyle": "--"},
+    "healthy": {"color": "C1", "marker": "o", "linestyle": "-"},
+    "exploding": {"color": "C2", "marker": "^", "linestyle": "-."},
+}
+THEORY = {"color": "C3", "linestyle": ":", "linewidth": 1.5}
+#: Activation -> colour and dash, the same in every figure.
+ACTIVATION_STYLES = {
+    name: {"color": f"C{i % 10}", "linestyle": ("-", "--", "-.")[i % 3]}
+    for i, name in enumerate(activations.ACTIVATIONS)
+}
+FIGURE_MIME = "application/vnd.gradutils.figure+json"
+WIDE = (8.4, 3.4)
+_KEPT_POINTS = 200
+
+
+def use_style() -> None:
+    """Use the book's style; in IPython, record what each displayed figure draws.
+
+    Call it once, in the import cell of a notebook.
+    """
+    plt.style.use("gradutils.gradutils")
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return
+    shell = get_ipython()
+    if shell is not None:
+        formatter = shell.display_formatter.mimebundle_formatter
+        formatter.for_type(Figure, lambda figure, **_: {FIGURE_MIME: fingerprint(figure)})
+
+
+def fingerprint(figure: Figure) -> list[dict[str, Any]]:
+    """Return what a figure draws: per Axes its labels, scales, limits, and its artists' data.
+
+    Arrays of more than 200 numbers are thinned to evenly spaced ones.
+
+    Examples
+    --------
+    >>> figure, ax = plt.subplots()
+    >>> _ = ax.plot([1, 2], [3, 4])
+    >>> fingerprint(figure)[0]["lines"][0]["y"]
+    [3.0, 4.0]
+    >>> plt.close(figure)
+    """
+    return [_axes_content(ax) for ax in figure.axes]
+
+
+def _axes_content(ax: Axes) -> dict[str, Any]:
+    return {
+        "labels": [ax.get_title(), ax.get_xlabel(), ax.get_ylabel()],
+        "scales": [ax.get_xscale(), ax.get_yscale()],
+        "limits": [_numbers(ax.get_xlim()), _numbers(ax.get_ylim())],
+        "texts": [t.get_text() for t in ax.texts],
+        "lines": [_line_content(line) for line in ax.lines],
+        "images": [_numbers(image.get_array()) for image in ax.images],
+        "patches": [_numbers(patch.get_path().vertices) for patch in ax.patches],
+        "collections": [_collection_content(c) for c in ax.collections],
+    }
+
+
+def _line_content(line: Any) -> dict[str, Any]:
+    return {
+        "label": str(line.get_label()),
+        "style": [str(line.get_color()), str(line.get_linestyle()), str(line.get_marker())],
+        "x": _numbers(line.get_xdata()),
+        "y": _numbers(line.get_ydata()),
+    }
+
+
+def _collection_content(collection: Any) -> dict[str, Any]:
+    values = collection.get_array()
+    paths = [path.vertices for path in collection.get_paths()]
+    return {
+        "offsets": _numbers(collection.get_offsets()),
+        "values": _numbers([] if values is None else values),
+        "paths": _numbers(np.concatenate(paths) if paths else []),
+    }
+
+
+def _numbers(data: ArrayLike) -> list[float | None]:
+    """Flatten, thin and round to 6 digits; JSON has no NaN or inf, so these become None."""
+    flat = np.ma.filled(np.ma.asarray(data, dtype=float), np.nan).ravel()
+    if flat.size > _KEPT_POINTS:
+        flat = flat[np.linspace(0, flat.size - 1, _KEPT_POINTS).astype(int)]
+    return [float(f"{value:.6g}") if np.isfinite(value) else None for value in flat]
+
+
+def _axes(ax: Axes | None) -> Axes:
+    return plt.subplots()[1] if ax is None else ax
+
+
+def _label_line_end(ax: Axes, x: np.ndarray, y: np.ndarray, text: str, color: str) -> None:
+    finite = np.flatnonzero(np.isfinite(y) & (y != 0))
+    if finite.size:
+        ax.annotate(
+            f" {text}", (x[finite[-1]], y[finite[-1]]), color=color, va="center",
+            xytext=(4, 0), textcoords="offset points", annotation_clip=False,
+        )  # fmt: skip
+
+
+def layer_profile(
+    series: Mapping[str, ArrayLike],
+    *,
+    ylabel: str,
+    theory: Mapping[str, ArrayLike] | None = None,
+    regimes: Mapping[str, str] | None = None,
+    xlabel: str = "layer",
+    log: bool = True,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw one quantity per layer, a labelled line for each network.
+
+    Parameters
+    ----------
+    series : mapping of str to array_like, shape (layers,)
+        Label -> value in layer 1, 2, ...
+    ylabel : str
+        The quantity, with its unit.
+    theory : mapping of str to array_like, optional
+        Label of a series -> the predicted values, drawn dotted.
+    regimes : mapping of str to str, optional
+        Label of a series -> "vanishing", "healthy" or "exploding", which sets its look.
+    xlabel : str
+    log : bool
+        Logarithmic vertical axis.
+
+    Examples
+    --------
+    >>> ax = layer_profile({"He": [1.0, 1.1, 0.9]}, ylabel="second moment")
+    >>> plt.close(ax.figure)
+    """
+    ax = _axes(ax)
+    for i, (label, values) in enumerate(series.items()):
+        y = np.asarray(values, dtype=float)
+        x = np.arange(1, len(y) + 1)
+        look: dict[str, Any] = dict(REGIMES.get((regimes or {}).get(label, ""), {"color": f"C{i}"}))
+        ax.plot(x, y, label=label, markevery=max(1, len(y) // 12), **look)
+        if theory and label in theory:
+            ax.plot(x, np.asarray(theory[label]), label=f"theory, {label}", **THEORY)
+        _label_line_end(ax, x, y, label, look["color"])
+    ax.set(xlabel=xlabel, ylabel=ylabel)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if log:
+        ax.set_yscale("log")
+    return ax
+
+
+def step_heatmap(
+    norms: ArrayLike, *, label: str = "log10 gradient norm", xlabel: str = "training step",
+    limits: tuple[float, float] | None = None, ax: Axes | None = None,
+) -> Axes:  # fmt: skip
+    """Draw norms by layer (upwards) and step (to the right) as a heat map of their log10.
+
+    Parameters
+    ----------
+    norms : array_like, shape (steps, layers)
+        Zeros, NaN and inf are drawn hatched.
+    label, xlabel : str
+        Captions of the colour bar and of the horizontal axis.
+    limits : (float, float), optional
+        log10 of the smallest and the largest norm of the colour scale.
+
+    Examples
+    --------
+    >>> ax = step_heatmap([[1e-3, 1.0], [1e-4, 1.0]])
+    >>> plt.close(ax.figure)
+    """
+    ax = _axes(ax)
+    norms = np.asarray(norms, dtype=float).T  # (layers, steps)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        log = np.log10(norms)
+    log = np.ma.masked_invalid(log)
+    low, high = limits or (None, None)
+    layers, steps = norms.shape
+    ax.set_facecolor("0.9")
+    ax.patch.set_hatch("///")
+    image = ax.imshow(
+        log, origin="lower", vmin=low, vmax=high, extent=(0, steps, 0.5, layers + 0.5)
+    )
+    ax.figure.colorbar(image, ax=ax, label=label)
+    ax.set(xlabel=xlabel, ylabel="layer")
+    ax.yaxis.set_major_locator(MaxNLocator(integer=True))
+    ax.grid(False)
+    return ax
+
+
+def activation_gallery(names: Sequence[str], *, limit: float = 4.0) -> np.ndarray:
+    """Draw each activation (solid) and its derivative (dashed) on axes of one range.
+
+    Parameters
+    ----------
+    names : sequence of str
+        Keys of `gradutils.activations.ACTIVATIONS`.
+    limit : float
+        The functions are drawn from -limit to limit.
+
+    Returns
+    -------
+    ndarray of Axes, shape (len(names),)
+
+    Examples
+    --------
+    >>> axes = activation_gallery(["sigmoid", "tanh"])
+    >>> plt.close(axes[0].figure)
+    """
+    columns = min(len(names), 3)
+    rows = -(-len(names) // columns)
+    figure, axes = plt.subplots(
+        rows, columns, figsize=(WIDE[0], 2.4 * rows), sharex=True, sharey=True, squeeze=False
+    )
+    x = np.linspace(-limit, limit, 401)
+    for ax, name in zip(axes.flat, names, strict=False):
+        act = activations.get(name)
+        color = ACTIVATION_STYLES[name]["color"]
+        ax.plot(x, act.phi(x), color=color, label="function")
+        ax.plot(x, act.derivative(x), color=color, linestyle="--", label="slope")
+        ax.text(0.04, 0.96, name, transform=ax.transAxes, va="top", color=color)
+    for ax in axes.flat[len(names) :]:
+        ax.set_axis_off()
+    axes[0, 0].legend(loc="lower right")
+    axes[0, 0].set_ylim(-1.5, 2.5)
+    figure.supxlabel("pre-activation h")
+    figure.supylabel("value, slope")
+    return axes.ravel()[: len(names)]
+
+
+def histogram_row(
+    samples: Mapping[str, ArrayLike], *, xlabel: str, bins: int = 60,
+    limits: tuple[float, float] | None = None,
+) -> np.ndarray:  # fmt: skip
+    """Draw histograms side by side, on one range: share of the values per bin.
+
+    Parameters
+    ----------
+    samples : mapping of str to array_like
+        Title of the panel -> values, of any shape.
+    xlabel : str
+    bins : int
+    limits : (float, float), optional
+        Range of the values; that of all samples by default.
+
+    Returns
+    -------
+    ndarray of Axes, shape (len(samples),)
+
+    Examples
+    --------
+    >>> axes = histogram_row({"layer 1": [0.1, 0.2], "layer 2": [0.3]}, xlabel="activation")
+    >>> plt.close(axes[0].figure)
+    """
+    figure, axes = plt.subplots(
+        1, len(samples), figsize=WIDE, sharex=True, sharey=True, squeeze=False
+    )
+    flat = {title: np.ravel(values) for title, values in samples.items()}
+    limits = limits or (
+        min(v.min() for v in flat.values()), max(v.max() for v in flat.values())
+    )  # fmt: skip
+    for ax, (title, values) in zip(axes[0], flat.items(), strict=True):
+        ax.hist(
+            values, bins=bins, range=limits, weights=np.full(len(values), 1 / len(values)),
+            color="C9",
+        )  # fmt: skip
+        ax.text(0.5, 0.98, title, transform=ax.transAxes, ha="center", va="top")
+    axes[0, 0].set_ylabel("share of values")
+    figure.supxlabel(xlabel)
+    return axes[0]
+
+
+def singular_values(
+    spectra: Mapping[str, ArrayLike], *, ax: Axes | None = None, log: bool = True
+) -> Axes:
+    """Draw singular values in falling order, against their rank as a share of all.
+
+    Parameters
+    ----------
+    spectra : mapping of str to array_like, shape (n,)
+        Label -> singular values, in any order.
+    log : bool
+        Logarithmic vertical axis.
+
+    Examples
+    --------
+    >>> ax = singular_values({"orthogonal": [1, 1, 1], "Gaussian": [1.7, 0.9, 0.1]})
+    >>> plt.close(ax.figure)
+    """
+    ax = _axes(ax)
+    for i, (label, values) in enumerate(spectra.items()):
+        s = np.sort(np.ravel(values))[::-1]
+        rank = (np.arange(len(s)) + 0.5) / len(s)
+        ax.plot(rank, s, color=f"C{i}", linestyle=("-", "--", "-.", ":")[i % 4], label=label)
+    ax.set(xlabel="rank, as a share of all", ylabel="singular value")
+    ax.legend()
+    if log:
+        ax.set_yscale("log")
+    return ax
+
+
+def phase_diagram(
+    sigma_w: ArrayLike, sigma_b: ArrayLike, chi: ArrayLike, *, ax: Axes | None = None
+) -> Axes:
+    """Draw log10 chi over the plane of weight and bias scale, with the critical line chi = 1.
+
+    Parameters
+    ----------
+    sigma_w : array_like, shape (columns,)
+    sigma_b : array_like, shape (rows,)
+    chi : array_like, shape (rows, columns)
+        Backward factor; the colour scale is symmetric about chi = 1.
+
+    Examples
+    --------
+    >>> ax = phase_diagram([0.5, 1.0, 1.5], [0.0, 0.1], [[0.2, 0.9, 1.5], [0.3, 0.8, 1.4]])
+    >>> plt.close(ax.figure)
+    """
+    ax = _axes(ax)
+    log_chi = np.log10(np.asarray(chi, dtype=float))
+    bound = np.abs(log_chi).max()
+    mesh = ax.pcolormesh(
+        sigma_w, sigma_b, log_chi, cmap="RdBu_r", vmin=-bound, vmax=bound, shading="gouraud"
+    )
+    ax.contour(sigma_w, sigma_b, log_chi, levels=[0], colors="C3", linewidths=2)
+    ax.figure.colorbar(mesh, ax=ax, label=r"$\log_{10}\chi$")
+    ax.set(xlabel=r"weight scale $\sigma_w$", ylabel=r"bias scale $\sigma_b$")
+    ax.grid(False)
+    return ax
