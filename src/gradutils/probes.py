@@ -1,0 +1,379 @@
+"""One batch through a Keras model: what every layer passes forward, and what comes back.
+
+Needs Keras 3 on TensorFlow (``pip install gradutils[keras]``). The model is left as it was.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import tree
+
+SATURATION = 0.97  # |tanh| above it; Glorot and Bengio 2010 look at the same tails
+_SQUASHING = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0)}
+_RECTIFYING = {"relu", "relu6"}
+
+
+@dataclass(frozen=True)
+class LayerRecord:
+    """What one layer did with the batch. Norms are Euclidean, over the whole batch.
+
+    Attributes
+    ----------
+    name, kind : str
+        Path of the layer in the model, and its class.
+    activation : str
+        Name of its activation function; "" if it has none.
+    parameters : int
+        Trainable parameters of its own; 0 for a layer that is frozen or has none.
+    second_moment, spread : float
+        Mean square and standard deviation of the outputs.
+    backward : float
+        Norm of the gradient of the loss with respect to the layer's outputs.
+    backward_by_call : ndarray, shape (calls,)
+        The same for each call: the time steps of a recurrent cell, the uses of a shared layer.
+    weight_norm, gradient_norm : float
+        Norms of the trainable weights and of their gradient; NaN without trainable weights.
+    update_ratio : float
+        Norm of the optimiser's next update over the norm of the weights; NaN without an optimiser.
+    dead : float
+        Share of units that a rectifier holds at zero for every sample; NaN for other layers.
+    saturated : float
+        Share of outputs in the outer 3 % of tanh's or sigmoid's range; NaN for other layers.
+    nonfinite_weights, nonfinite_outputs, nonfinite_backward : int
+        Counts of NaN and inf.
+    """
+
+    name: str
+    kind: str
+    activation: str
+    parameters: int
+    second_moment: float
+    spread: float
+    backward: float
+    backward_by_call: np.ndarray
+    weight_norm: float
+    gradient_norm: float
+    update_ratio: float
+    dead: float
+    saturated: float
+    nonfinite_weights: int
+    nonfinite_outputs: int
+    nonfinite_backward: int
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What one batch showed.
+
+    Attributes
+    ----------
+    loss : float
+    input_second_moment : float
+        Mean square of the floating-point inputs; NaN if there are none.
+    layers : list of LayerRecord
+        In the order of their first call.
+    """
+
+    loss: float
+    input_second_moment: float
+    layers: list[LayerRecord]
+
+    def __getitem__(self, name: str) -> LayerRecord:
+        """Return the record whose layer path ends in that name."""
+        found = [layer for layer in self.layers if layer.name.split("/")[-1] == name]
+        if not found:
+            known = ", ".join(layer.name for layer in self.layers)
+            raise KeyError(f"no layer {name!r}; the model called {known}")
+        return found[0]
+
+
+def probe(
+    model: keras.Model,
+    x: Any,
+    y: Any = None,
+    loss: Callable | str | None = None,
+    *,
+    batch_size: int = 64,
+    loss_scale: float | None = None,
+) -> Probe:
+    """Run one batch forward and backward in training mode and measure every layer.
+
+    Nothing of the model changes: weights, normalisation statistics, random seeds, optimiser and
+    compiled functions are as before.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Built; compiled, unless `loss` is given.
+    x : array, list or dict of arrays, tf.data.Dataset or keras.utils.PyDataset
+        Of arrays, `batch_size` evenly spaced samples are used; of a dataset, the first batch.
+    y : array, list or dict of arrays, optional
+        Targets; None if `x` is a dataset.
+    loss : callable or str, optional
+        (y, predictions) -> loss, or a name that Keras knows. The compiled loss by default.
+    batch_size : int
+    loss_scale : float, optional
+        Factor on the loss during the backward pass, divided out of all results. That of the
+        optimiser by default, 1 if it has none.
+
+    Raises
+    ------
+    ValueError
+        If the model is not built, there is no loss, the data are empty or hold NaN, or they do
+        not fit the model or the loss. NaN in the weights is a result, not an error.
+
+    Examples
+    --------
+    >>> import keras, numpy as np
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, "sigmoid")])
+    >>> x, y = np.ones((8, 4)), np.zeros((8, 1))
+    >>> probe(model, x, y, loss="binary_crossentropy").layers[0].kind
+    'Dense'
+    """
+    batch = _one_batch(x, y, batch_size)
+    _check(model, batch, loss)
+    with _state_restored(model), tf.GradientTape() as tape:
+        with _calls_recorded(model, tape) as calls:
+            value = _batch_loss(model, batch, loss)
+        scaled, factor = _scaled(value, getattr(model, "optimizer", None), loss_scale)
+        sources = [[c.output for c in calls], [v.value for v in model.trainable_variables]]
+        with tape.stop_recording():
+            backward, gradients = tape.gradient(scaled, sources)
+    # Keras calls a recurrent cell once more than there are steps; that output leads nowhere.
+    used = [(c, _array(g) / factor) for c, g in zip(calls, backward, strict=True) if g is not None]
+    gradients = [
+        np.zeros(v.shape) if g is None else _array(g) / factor
+        for v, g in zip(model.trainable_variables, gradients, strict=True)
+    ]
+    updates = _next_updates(model, gradients)
+    measured = {
+        v.path: (_array(v), g, u)
+        for v, g, u in zip(model.trainable_variables, gradients, updates, strict=True)
+    }
+    layers: dict[int, list[tuple[_Call, np.ndarray]]] = {}
+    for call, gradient in used:
+        layers.setdefault(id(call.layer), []).append((call, gradient))
+    records = [_record(of_layer, measured) for of_layer in layers.values()]
+    return Probe(float(_array(value)), _input_second_moment(batch.x), records)
+
+
+class _Batch(NamedTuple):
+    x: Any
+    y: Any
+    sample_weight: Any
+
+
+def _one_batch(x: Any, y: Any, batch_size: int) -> _Batch:
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be a positive integer; received {batch_size!r}")
+    if isinstance(x, keras.utils.PyDataset | tf.data.Dataset):
+        if y is not None:
+            raise ValueError("y must be None where x is a dataset: it yields both")
+        first = next(iter(x), None) if isinstance(x, tf.data.Dataset) else (len(x) and x[0])
+        if not first:
+            raise ValueError("x must yield a batch; received an empty dataset")
+        return _Batch(*keras.utils.unpack_x_y_sample_weight(first))
+    sizes = {len(a) for a in tree.flatten((x, y)) if a is not None}
+    if len(sizes) != 1 or sizes == {0}:
+        raise ValueError(f"x and y must hold as many samples, one or more; received {sizes}")
+    (samples,) = sizes
+    chosen = np.unique(np.linspace(0, samples - 1, min(batch_size, samples)).astype(int))
+    x, y = tree.map_structure(lambda a: None if a is None else np.asarray(a)[chosen], (x, y))
+    return _Batch(x, y, None)
+
+
+def _check(model: keras.Model, batch: _Batch, loss: Any) -> None:
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"model must be a keras.Model; received {type(model).__name__}")
+    if not model.built:
+        raise ValueError(
+            "model must be built: give it a keras.Input, or call it once on a batch of data"
+        )
+    if loss is None and not model.compiled:
+        raise ValueError("loss must be given, or the model compiled with one; received neither")
+    for array in tree.flatten(batch.x):
+        array = np.asarray(array)
+        if array.dtype.kind == "f" and np.isnan(array).any():
+            raise ValueError(f"x must hold no NaN; received {np.isnan(array).sum()} of them")
+
+
+def _batch_loss(model: keras.Model, batch: _Batch, loss: Any) -> tf.Tensor:
+    try:
+        predictions = model(batch.x, training=True)
+    except Exception as error:
+        raise ValueError(f"x must fit the model; received shapes {_shapes(batch.x)}") from error
+    try:
+        if loss is None:
+            value = model.compute_loss(*batch[:2], predictions, batch.sample_weight, training=True)
+        else:
+            value = tf.reduce_mean(keras.losses.get(loss)(batch.y, predictions))
+            value += sum(tf.cast(extra, value.dtype) for extra in model.losses)
+    except Exception as error:
+        raise ValueError(
+            f"y must fit the loss and the predictions; received shapes {_shapes(batch.y)} and "
+            f"{_shapes(predictions)}, labels {_range(batch.y)}: {error}"
+        ) from error
+    return value
+
+
+def _scaled(value: tf.Tensor, optimizer: Any, scale: float | None) -> tuple[tf.Tensor, float]:
+    """The loss times the scale, and the scale."""
+    if scale is None:
+        scale = 1.0 if optimizer is None else float(_array(optimizer.scale_loss(tf.ones(()))))
+    return value * scale, scale
+
+
+def _next_updates(model: keras.Model, gradients: list[np.ndarray]) -> list[np.ndarray | None]:
+    """What the optimiser would add to each weight, from a copy of it on copies of the weights."""
+    optimizer = getattr(model, "optimizer", None)
+    if optimizer is None:
+        return [None] * len(gradients)
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    variables = model.trainable_variables
+    copies = [keras.Variable(keras.ops.convert_to_numpy(v), name=v.name, dtype=v.dtype) for v in variables]
+    twin = type(optimizer).from_config(optimizer.get_config())
+    twin.build(copies)
+    if optimizer.built:
+        for mine, theirs in zip(twin.variables, optimizer.variables, strict=True):
+            mine.assign(theirs.value)
+    twin.apply([tf.cast(g, v.dtype) for g, v in zip(gradients, variables, strict=True)], copies)
+    return [_array(c) - _array(v) for c, v in zip(copies, variables, strict=True)]
+
+
+@contextmanager
+def _state_restored(model: keras.Model) -> Iterator[None]:
+    """Put back what a forward pass in training mode changes; run every tf.function eagerly."""
+    eager = tf.config.functions_run_eagerly()
+    before = {id(v): (v, keras.ops.convert_to_numpy(v)) for v in model.non_trainable_variables}
+    before |= {id(v): (v, keras.ops.convert_to_numpy(v)) for v in model.metrics_variables}
+    try:
+        tf.config.run_functions_eagerly(True)
+        yield
+    finally:
+        tf.config.run_functions_eagerly(eager)
+        for variable, value in before.values():
+            variable.assign(value)
+
+
+class _Call(NamedTuple):
+    layer: keras.Layer
+    output: tf.Tensor
+
+
+@contextmanager
+def _calls_recorded(model: keras.Model, tape: tf.GradientTape) -> Iterator[list[_Call]]:
+    """Collect the output of every call of every layer that computes something itself."""
+    calls: list[_Call] = []
+
+    def recording(layer: keras.Layer, call: Callable) -> Callable:
+        @functools.wraps(call)
+        def recorded(*args: Any, **kwargs: Any) -> Any:
+            outputs = call(*args, **kwargs)
+            first = tree.flatten(outputs)[0]
+            if tf.is_tensor(first) and first.dtype.is_floating:
+                tape.watch(first)
+                calls.append(_Call(layer, first))
+            return outputs
+
+        return recorded
+
+    layers = [
+        layer
+        for layer in model._flatten_layers(include_self=False)
+        if not isinstance(layer, keras.layers.InputLayer) and (_own(layer) or not layer._layers)
+    ]
+    kept = [layer.__dict__.get("call") for layer in layers]
+    for layer in layers:
+        layer.__dict__["call"] = recording(layer, layer.call)
+    try:
+        yield calls
+    finally:
+        for layer, call in zip(layers, kept, strict=True):
+            del layer.__dict__["call"]
+            if call is not None:
+                layer.__dict__["call"] = call
+
+
+def _own(layer: keras.Layer) -> list[keras.Variable]:
+    """The layer's trainable variables, without those of the layers inside it."""
+    inner = {id(v) for sub in layer._layers for v in sub.trainable_variables}
+    return [v for v in layer.trainable_variables if id(v) not in inner]
+
+
+def _record(
+    calls: list[tuple[_Call, np.ndarray]],
+    measured: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray | None]],
+) -> LayerRecord:
+    layer = calls[0][0].layer
+    outputs = [_array(call.output) for call, _ in calls]
+    backward = [gradient for _, gradient in calls]
+    weights = [measured[v.path] for v in _own(layer)]
+    values, gradients = [w for w, _, _ in weights], [g for _, g, _ in weights]
+    updates = [u for _, _, u in weights if u is not None]
+    activation = getattr(getattr(layer, "activation", None), "__name__", "")
+    activation = {"ReLU": "relu"}.get(type(layer).__name__, activation)
+    flat = np.concatenate([a.ravel() for a in outputs])
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        return LayerRecord(
+            name=layer.path or layer.name,
+            kind=type(layer).__name__,
+            activation="" if activation == "linear" else activation,
+            parameters=sum(w.size for w in values),
+            second_moment=float(np.mean(flat**2)),
+            spread=float(np.std(flat)),
+            backward=_norm(backward),
+            backward_by_call=np.array([_norm([g]) for g in backward]),
+            weight_norm=_norm(values) if values else np.nan,
+            gradient_norm=_norm(gradients) if values else np.nan,
+            update_ratio=float(np.divide(_norm(updates), _norm(values))) if updates else np.nan,
+            dead=_dead(outputs) if activation in _RECTIFYING else np.nan,
+            saturated=_saturated(flat, *_SQUASHING[activation])
+            if activation in _SQUASHING
+            else np.nan,
+            nonfinite_weights=_nonfinite(values),
+            nonfinite_outputs=_nonfinite(outputs),
+            nonfinite_backward=_nonfinite(backward),
+        )
+
+
+def _input_second_moment(x: Any) -> float:
+    arrays = [np.asarray(a) for a in tree.flatten(x)]
+    floats = [a.astype(np.float64).ravel() for a in arrays if a.dtype.kind == "f"]
+    return float(np.mean(np.concatenate(floats) ** 2)) if floats else np.nan
+
+
+def _dead(outputs: list[np.ndarray]) -> float:
+    units = np.concatenate([a.reshape(-1, a.shape[-1]) for a in outputs])  # (samples, units)
+    return float((units == 0).all(axis=0).mean())
+
+
+def _saturated(values: np.ndarray, low: float, high: float) -> float:
+    return float((np.abs(2 * (values - low) / (high - low) - 1) > SATURATION).mean())
+
+
+def _norm(arrays: list[np.ndarray]) -> float:
+    return float(np.sqrt(sum(np.vdot(a, a) for a in arrays)))
+
+
+def _nonfinite(arrays: list[np.ndarray]) -> int:
+    return int(sum((~np.isfinite(a)).sum() for a in arrays))
+
+
+def _array(tensor: Any) -> np.ndarray:
+    """As float64, so that squares neither overflow nor vanish."""
+    return np.asarray(tf.convert_to_tensor(getattr(tensor, "value", tensor)), dtype=np.float64)
+
+
+def _shapes(arrays: Any) -> Any:
+    return [tuple(np.shape(a)) for a in tree.flatten(arrays)]
+
+
+def _range(y: Any) -> str:
+    arrays = [np.asarray(a) for a in tree.flatten(y) if a is not None]
+    return ", ".join(f"{a.min()} to {a.max()}" for a in arrays)

@@ -1,0 +1,125 @@
+import json
+import subprocess
+import sys
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from gradutils import plots
+
+matplotlib.use("agg")
+
+
+@pytest.fixture(autouse=True)
+def style():
+    with plt.style.context("gradutils.gradutils"):
+        yield
+    plt.close("all")
+
+
+def test_layer_profile_draws_values_theory_and_labels():
+    ax = plots.layer_profile(
+        {"a": [1, 2, 4], "b": [1, 0, np.nan]},
+        ylabel="norm",
+        theory={"a": [1, 3, 9]},
+        regimes={"a": "exploding", "b": "vanishing"},
+    )
+    drawn = {line.get_label(): line for line in ax.lines}
+    assert drawn["a"].get_ydata().tolist() == [1, 2, 4]
+    assert drawn["theory, a"].get_ydata().tolist() == [1, 3, 9]
+    assert drawn["a"].get_xdata().tolist() == [1, 2, 3]
+    assert ax.get_yscale() == "log"
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("layer", "norm")
+    # The label stands at the last value that a log axis can show.
+    places = {text.get_text().strip(): text.xy for text in ax.texts}
+    assert places == {"a": (3, 4), "b": (1, 1)}
+
+
+def test_regimes_differ_without_colour():
+    looks = {(look["marker"], look["linestyle"]) for look in plots.REGIMES.values()}
+    assert len(looks) == len({look["color"] for look in plots.REGIMES.values()}) == 3
+
+
+def test_every_activation_has_a_look_of_its_own():
+    looks = {tuple(look.values()) for look in plots.ACTIVATION_STYLES.values()}
+    assert len(looks) == len(plots.ACTIVATION_STYLES)
+
+
+def test_step_heatmap_shows_layers_upwards_and_masks_what_has_no_logarithm():
+    ax = plots.step_heatmap([[1, 10, 0], [100, np.nan, np.inf]], limits=(-3, 3))
+    (image,) = ax.images
+    drawn = image.get_array()  # (layers, steps)
+    assert drawn.mask.tolist() == [[False, False], [False, True], [True, True]]
+    assert drawn.compressed().tolist() == [0, 2, 1]
+    assert image.get_clim() == (-3, 3)
+    assert image.get_extent() == [0, 2, 0.5, 3.5]
+    assert image.origin == "lower"
+
+
+def test_activation_gallery_draws_function_and_slope():
+    first, second = plots.activation_gallery(["tanh", "relu"], limit=2)
+    function, slope = (line.get_ydata() for line in first.lines)
+    x = np.linspace(-2, 2, 401)
+    assert function == pytest.approx(np.tanh(x))
+    assert slope == pytest.approx(1 / np.cosh(x) ** 2)
+    assert second.texts[0].get_text() == "relu"
+
+
+def test_histogram_row_draws_shares_on_one_range():
+    axes = plots.histogram_row({"a": [0.0, 0.0, 1.0, 1.0], "b": [2.0]}, xlabel="value", bins=2)
+    heights = [[bar.get_height() for bar in ax.patches] for ax in axes]
+    assert heights == [[0.5, 0.5], [0, 1]]
+    assert {ax.get_xlim() for ax in axes} == {axes[0].get_xlim()}
+
+
+def test_singular_values_fall_with_rank():
+    ax = plots.singular_values({"s": [1.0, 3.0, 2.0, 4.0]})
+    assert ax.lines[0].get_ydata().tolist() == [4, 3, 2, 1]
+    assert ax.lines[0].get_xdata().tolist() == [0.125, 0.375, 0.625, 0.875]
+
+
+def test_phase_diagram_centres_its_colours_and_draws_the_critical_line():
+    sigma_w = np.linspace(0.5, 2, 31)
+    ax = plots.phase_diagram(sigma_w, [0.0, 1.0], np.tile(sigma_w**2, (2, 1)))
+    mesh, line = ax.collections
+    assert mesh.get_clim() == pytest.approx((-np.log10(4), np.log10(4)))
+    assert line.get_paths()[0].vertices[:, 0] == pytest.approx(1, abs=1e-6)
+
+
+def test_fingerprint_holds_what_is_drawn_and_is_json():
+    ax = plots.layer_profile({"a": [1, np.inf]}, ylabel="norm")
+    ax.scatter([1, 2], [3, 4])
+    (content,) = plots.fingerprint(ax.figure)
+    assert json.loads(json.dumps(content)) == content
+    assert content["labels"] == ["", "layer", "norm"]
+    assert content["lines"][0]["y"] == [1, None]
+    assert content["collections"][0]["offsets"] == [1, 3, 2, 4]
+
+
+def test_fingerprint_thins_long_arrays_and_keeps_the_ends():
+    figure, ax = plt.subplots()
+    ax.plot(np.arange(10_001))
+    kept = plots.fingerprint(figure)[0]["lines"][0]["y"]
+    assert len(kept) == 200
+    assert (kept[0], kept[-1]) == (0, 10_000)
+
+
+def test_fingerprint_tells_a_sine_from_a_cosine():
+    prints = []
+    for f in (np.sin, np.cos):
+        figure, ax = plt.subplots()
+        ax.plot(f(np.linspace(0, 6, 50)))
+        ax.set_ylim(-1, 1)
+        prints.append(plots.fingerprint(figure))
+    assert prints[0] != prints[1]
+
+
+def test_use_style_outside_ipython_sets_the_style():
+    code = (
+        "import matplotlib; matplotlib.use('agg'); from gradutils import plots;"
+        "plots.use_style(); print(matplotlib.rcParams['image.cmap'])"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "cividis"
