@@ -60,6 +60,24 @@ def test_agrees_with_numpy_backpropagation(activation, rng):
         assert record.backward == pytest.approx(np.linalg.norm(backward), rel=1e-12)
 
 
+@pytest.mark.parametrize("loss", ["binary_crossentropy", "mse"])
+def test_a_last_sigmoid_shows_its_logits_only_where_the_loss_uses_them(loss, rng):
+    """Cross-entropy: dL/dlogits = (p - y) / batch. Squared error: dL/dp = 2 (p - y) / batch."""
+    model = small(layers.Dense(1, "sigmoid"), loss=loss)
+    x, y = rng.standard_normal((8, 4)).astype("float32"), np.zeros((8, 1))
+    p = np.array(model(x))
+    expected = np.linalg.norm(p) / 8 * (2 if loss == "mse" else 1)
+    assert probe(model, x, y).layers[0].backward == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_layer_that_the_loss_does_not_see_has_no_gradient(rng):
+    inputs = keras.Input((4,))
+    idle = layers.Dense(2, name="idle")(inputs)
+    model = keras.Model(inputs, [layers.Dense(1)(inputs), idle])
+    record = probe(model, np.ones((3, 4)), None, lambda _, p: keras.ops.mean(p[0]))["idle"]
+    assert (record.backward, record.gradient_norm) == (0, 0)
+
+
 def everything():
     """A model whose training pass touches every kind of state."""
     keras.utils.set_random_seed(2)  # the layers draw their seeds when they are made

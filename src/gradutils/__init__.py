@@ -9,7 +9,17 @@ import os
 from types import ModuleType
 
 __version__ = "0.1.0"
-__all__ = ["activations", "datasets", "initializers", "networks", "plots", "theory"]
+__all__ = [
+    "activations",
+    "datasets",
+    "initializers",
+    "monitor",
+    "networks",
+    "plots",
+    "probes",
+    "recurrent",
+    "theory",
+]
 
 # TensorFlow reads this once, when it is imported; a value set by the user wins.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

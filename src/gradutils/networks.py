@@ -2,7 +2,8 @@
 
 Rows are samples. Layer l computes h_l = x_{l-1} W_l + b_l and x_l = phi(h_l); the output is the
 last pre-activation h_L, so the output layer is linear. W_l has the shape (fan_in, fan_out), as
-in Keras. A number that overflows becomes inf or NaN and is returned as a result, without warning.
+in Keras. With a normalisation, x_l = phi(norm(h_l)). With skip connections of branch scale a,
+h_l = h_{l-1} + a (x_{l-1} W_l + b_l) wherever two layers have one width. A number that overflows becomes inf or NaN and is returned as a result, without warning.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ from numpy.typing import DTypeLike
 
 from gradutils import activations, initializers
 from gradutils.activations import Function
+from gradutils.normalizations import NORMALIZATIONS
 
 Loss = Callable[[np.ndarray, np.ndarray], tuple[float, np.ndarray]]
 
@@ -22,11 +24,13 @@ _quiet = np.errstate(over="ignore", under="ignore", invalid="ignore")
 class Signals(NamedTuple):
     """Forward pass: pre-activations h_1..h_L and the layers' inputs x_0..x_{L-1}.
 
-    Lists of ndarray, shape (batch, width of the layer).
+    Lists of ndarray, shape (batch, width of the layer). normalized holds norm(h_l) and the
+    deviations it was divided by, for the hidden layers of a network with a normalisation.
     """
 
     pre: list[np.ndarray]
     inputs: list[np.ndarray]
+    normalized: list[tuple[np.ndarray, np.ndarray]]
 
     @property
     def output(self) -> np.ndarray:
@@ -62,8 +66,15 @@ class MLP:
     seed : int or numpy.random.Generator
     bias_std : float
         Standard deviation of the Gaussian biases; 0 leaves them at zero.
+    normalization : str, optional
+        "batch", "layer" or "rms": normalises the hidden pre-activations, without gain and shift.
+    residual : float, optional
+        Scale of the branch beside a skip connection; None for no skip connections.
     dtype : numpy dtype
         float64 or float32. Weights are drawn in float64 and rounded.
+    storage : numpy dtype, optional
+        Every signal, forward and backward, and every gradient is rounded to this type when it is
+        stored, as in mixed-precision training: np.float16, or ml_dtypes.bfloat16.
 
     Attributes
     ----------
@@ -87,7 +98,10 @@ class MLP:
         *,
         seed: int | np.random.Generator,
         bias_std: float = 0.0,
+        normalization: str | None = None,
+        residual: float | None = None,
         dtype: DTypeLike = np.float64,
+        storage: DTypeLike | None = None,
     ) -> None:
         if len(widths) < 2 or any(width < 1 for width in widths):
             raise ValueError(f"widths must be two or more positive integers; received {widths!r}")
@@ -95,8 +109,12 @@ class MLP:
             raise ValueError(f"bias_std must be a finite number >= 0; received {bias_std!r}")
         if np.dtype(dtype) not in (np.float64, np.float32):
             raise ValueError(f"dtype must be float64 or float32; received {dtype!r}")
+        if normalization not in (None, *NORMALIZATIONS):
+            known = ", ".join(NORMALIZATIONS)
+            raise ValueError(f"normalization must be None or one of {known}; received {normalization!r}")
         self.activation = activations.get(activation)
-        self.dtype = np.dtype(dtype)
+        self.normalization, self.residual = normalization, residual
+        self.dtype, self.storage = np.dtype(dtype), storage
         self.weights: list[np.ndarray] = []
         self.biases: list[np.ndarray] = []
         rng = np.random.default_rng(seed)
@@ -120,11 +138,40 @@ class MLP:
             If the shape does not fit, or x holds NaN or inf.
         """
         x = self._checked("x", x, self.weights[0].shape[0])
-        pre, inputs = [], [x]
-        for W, b in zip(self.weights, self.biases, strict=True):
-            pre.append(inputs[-1] @ W + b)  # (batch, fan_in) @ (fan_in, fan_out)
-            inputs.append(self.activation.phi(pre[-1]))
-        return Signals(pre, inputs[:-1])
+        signals = Signals([], [x], [])
+        for layer, (W, b) in enumerate(zip(self.weights, self.biases, strict=True)):
+            h = signals.inputs[-1] @ W + b  # (batch, fan_in) @ (fan_in, fan_out)
+            if self._skips(layer):
+                h = signals.pre[-1] + self.residual * h
+            h = self._stored(h)
+            signals.pre.append(h)
+            if layer < len(self.weights) - 1:
+                if self.normalization:
+                    signals.normalized.append(NORMALIZATIONS[self.normalization].forward(h))
+                    h = signals.normalized[-1][0]
+                signals.inputs.append(self._stored(self.activation.phi(h)))
+        return signals
+
+    def _stored(self, a: np.ndarray) -> np.ndarray:
+        return a if self.storage is None else a.astype(self.storage).astype(self.dtype)
+
+    def _skips(self, layer: int) -> bool:
+        """Whether a skip connection passes by this layer."""
+        fan_in, fan_out = self.weights[layer].shape
+        return self.residual is not None and layer > 0 and fan_in == fan_out
+
+    def _pulled_back(self, signals: Signals, layer: int, delta: np.ndarray) -> np.ndarray:
+        """dL/dh of the layer before, from delta = dL/dh of this one."""
+        branch = self.residual if self._skips(layer) else 1.0
+        g = branch * (delta @ self.weights[layer].T)  # (batch, fan_out) @ (fan_out, fan_in)
+        if self.normalization:
+            n, scale = signals.normalized[layer - 1]
+            g = NORMALIZATIONS[self.normalization].backward(
+                g * self.activation.derivative(n), n, scale
+            )
+        else:
+            g = g * self.activation.derivative(signals.pre[layer - 1])
+        return self._stored(delta + g if self._skips(layer) else g)
 
     @_quiet
     def backward(self, signals: Signals, grad_output: np.ndarray) -> Gradients:
@@ -152,20 +199,22 @@ class MLP:
         >>> [g.shape for g in gradients.weights]
         [(2, 3), (3, 1)]
         """
-        delta = np.asarray(grad_output, self.dtype)
+        delta = self._stored(np.asarray(grad_output, self.dtype))
         if delta.shape != signals.output.shape:
             raise ValueError(
                 f"grad_output must have the output's shape {signals.output.shape}; "
                 f"received {delta.shape}"
             )
         deltas = [delta]
-        for W, h in zip(self.weights[:0:-1], signals.pre[-2::-1], strict=True):
-            deltas.append((deltas[-1] @ W.T) * self.activation.derivative(h))
-        deltas.reverse()
+        for layer in range(len(self.weights) - 1, 0, -1):
+            deltas.insert(0, self._pulled_back(signals, layer, deltas[0]))
+        branch = [
+            self.residual * d if self._skips(layer) else d for layer, d in enumerate(deltas)
+        ]
         return Gradients(
             delta=deltas,
-            weights=[x.T @ d for x, d in zip(signals.inputs, deltas, strict=True)],
-            biases=[d.sum(axis=0) for d in deltas],
+            weights=[self._stored(x.T @ d) for x, d in zip(signals.inputs, branch, strict=True)],
+            biases=[self._stored(d.sum(axis=0)) for d in branch],
             input=deltas[0] @ self.weights[0].T,
         )
 
@@ -192,11 +241,14 @@ class MLP:
         """
         if not -len(self.weights) <= layer < len(self.weights):
             raise ValueError(f"layer must index {len(self.weights)} layers; received {layer!r}")
+        if self.normalization == "batch":
+            raise ValueError("normalization must not be 'batch': it has no Jacobian at one input")
         signals = self.forward(np.asarray(x)[None])
-        J = self.weights[0].T  # (width, inputs)
-        for h, W in zip(signals.pre[:layer], self.weights[1:], strict=False):
-            J = W.T @ (self.activation.derivative(h[0])[:, None] * J)
-        return J
+        layer %= len(self.weights)
+        delta = np.eye(self.weights[layer].shape[1], dtype=self.dtype)  # one row per output
+        for above in range(layer, 0, -1):
+            delta = self._pulled_back(signals, above, delta)
+        return delta @ self.weights[0].T
 
     def _checked(self, name: str, x: np.ndarray, features: int) -> np.ndarray:
         x = np.asarray(x, self.dtype)
@@ -276,9 +328,11 @@ def train(
     epochs: int,
     rng: np.random.Generator,
     batch_size: int = 64,
+    optimizer: str = "sgd",
     momentum: float = 0.0,
+    clip_norm: float = np.inf,
 ) -> np.ndarray:
-    """Train a network in place by stochastic gradient descent.
+    """Train a network in place on shuffled mini-batches.
 
     Parameters
     ----------
@@ -289,16 +343,27 @@ def train(
         As the loss takes it.
     loss : callable
         (outputs, targets) -> (loss, gradient), such as `cross_entropy`.
-    learning_rate, momentum : float
-        Heavy-ball momentum, as keras.optimizers.SGD: v = momentum v - learning_rate g; W = W + v.
+    learning_rate : float
     epochs, batch_size : int
     rng : numpy.random.Generator
         Draws the order of the samples.
+    optimizer : str
+        "sgd", with heavy-ball momentum as keras.optimizers.SGD has it (v = momentum v -
+        learning_rate g, W = W + v), or "adam", as keras.optimizers.Adam with its defaults.
+    momentum : float
+        For "sgd".
+    clip_norm : float
+        Largest norm of the gradient over all parameters; a longer one is scaled down to it.
 
     Returns
     -------
     ndarray, shape (epochs,)
         Mean loss over the batches of each epoch, NaN or inf where training diverged.
+
+    Raises
+    ------
+    ValueError
+        If x and y do not hold as many samples, or the optimizer is unknown.
 
     Examples
     --------
@@ -312,9 +377,11 @@ def train(
     """
     if len(x) != len(y) or len(x) == 0:
         raise ValueError(f"x and y must hold as many samples; received {len(x)} and {len(y)}")
+    if optimizer not in ("sgd", "adam"):
+        raise ValueError(f"optimizer must be 'sgd' or 'adam'; received {optimizer!r}")
     parameters = net.weights + net.biases
-    velocity = [np.zeros_like(p) for p in parameters]
-    history = np.empty(epochs)
+    slots = [(np.zeros_like(p), np.zeros_like(p)) for p in parameters]
+    history, step = np.empty(epochs), 0
     for epoch in range(epochs):
         order = rng.permutation(len(x))
         losses = []
@@ -322,15 +389,51 @@ def train(
             signals = net.forward(x[batch])
             value, grad_output = loss(signals.output, y[batch])
             gradients = net.backward(signals, grad_output)
+            clipped = clip(gradients.weights + gradients.biases, clip_norm)
             losses.append(value)
-            for p, v, g in zip(
-                parameters, velocity, gradients.weights + gradients.biases, strict=True
-            ):
-                v *= momentum
-                v -= learning_rate * g
-                p += v
+            step += 1
+            for p, g, (m, v) in zip(parameters, clipped, slots, strict=True):
+                if optimizer == "sgd":
+                    _sgd_step(p, g, m, learning_rate, momentum)
+                else:
+                    _adam_step(p, g, m, v, learning_rate, step)
         history[epoch] = np.mean(losses)
     return history
+
+
+def clip(gradients: list[np.ndarray], norm: float) -> list[np.ndarray]:
+    """Scale gradients down, all by one factor, to a joint norm of at most `norm`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> clip([np.array([3.0]), np.array([4.0])], norm=1.0)
+    [array([0.6]), array([0.8])]
+    """
+    if not norm > 0:
+        raise ValueError(f"norm must be > 0; received {norm!r}")
+    if norm == np.inf:
+        return gradients
+    total = np.sqrt(sum(np.vdot(g, g) for g in gradients))
+    return [g * min(1.0, norm / total) for g in gradients] if total > 0 else gradients
+
+
+def _sgd_step(
+    p: np.ndarray, g: np.ndarray, velocity: np.ndarray, learning_rate: float, momentum: float
+) -> None:
+    velocity *= momentum
+    velocity -= learning_rate * g
+    p += velocity
+
+
+def _adam_step(
+    p: np.ndarray, g: np.ndarray, m: np.ndarray, v: np.ndarray, learning_rate: float, step: int
+) -> None:
+    beta_1, beta_2, epsilon = 0.9, 0.999, 1e-7  # keras.optimizers.Adam
+    m += (1 - beta_1) * (g - m)
+    v += (1 - beta_2) * (g * g - v)
+    rate = learning_rate * np.sqrt(1 - beta_2**step) / (1 - beta_1**step)
+    p -= rate * m / (np.sqrt(v) + epsilon)
 
 
 def accuracy(net: MLP, x: np.ndarray, labels: np.ndarray) -> float:

@@ -34,7 +34,8 @@ class LayerRecord:
     second_moment, spread : float
         Mean square and standard deviation of the outputs.
     backward : float
-        Norm of the gradient of the loss with respect to the layer's outputs.
+        Norm of the gradient of the loss with respect to the layer's outputs; with respect to its
+        logits for a sigmoid or softmax that feeds a cross-entropy, as Keras computes it.
     backward_by_call : ndarray, shape (calls,)
         The same for each call: the time steps of a recurrent cell, the uses of a shared layer.
     weight_norm, gradient_norm : float
@@ -142,11 +143,11 @@ def probe(
         with _calls_recorded(model, tape) as calls:
             value = _batch_loss(model, batch, loss)
         scaled, factor = _scaled(value, getattr(model, "optimizer", None), loss_scale)
-        sources = [[c.output for c in calls], [v.value for v in model.trainable_variables]]
+        weights = [v.value for v in model.trainable_variables]
+        sources = [[c.output for c in calls], [c.logits for c in calls], weights]
         with tape.stop_recording():
-            backward, gradients = tape.gradient(scaled, sources)
-    # Keras calls a recurrent cell once more than there are steps; that output leads nowhere.
-    used = [(c, _array(g) / factor) for c, g in zip(calls, backward, strict=True) if g is not None]
+            at_outputs, at_logits, gradients = tape.gradient(scaled, sources)
+    backward = [h if g is None else g for g, h in zip(at_outputs, at_logits, strict=True)]
     gradients = [
         np.zeros(v.shape) if g is None else _array(g) / factor
         for v, g in zip(model.trainable_variables, gradients, strict=True)
@@ -156,10 +157,10 @@ def probe(
         v.path: (_array(v), g, u)
         for v, g, u in zip(model.trainable_variables, gradients, updates, strict=True)
     }
-    layers: dict[int, list[tuple[_Call, np.ndarray]]] = {}
-    for call, gradient in used:
+    layers: dict[int, list[tuple[_Call, Any]]] = {}
+    for call, gradient in zip(calls, backward, strict=True):
         layers.setdefault(id(call.layer), []).append((call, gradient))
-    records = [_record(of_layer, measured) for of_layer in layers.values()]
+    records = [_record(_connected(pairs, factor), measured) for pairs in layers.values()]
     return Probe(float(_array(value)), _input_second_moment(batch.x), records)
 
 
@@ -264,6 +265,7 @@ def _state_restored(model: keras.Model) -> Iterator[None]:
 class _Call(NamedTuple):
     layer: keras.Layer
     output: tf.Tensor
+    logits: tf.Tensor  # what a cross-entropy uses instead of a last sigmoid's or softmax' output
 
 
 @contextmanager
@@ -278,7 +280,7 @@ def _calls_recorded(model: keras.Model, tape: tf.GradientTape) -> Iterator[list[
             first = tree.flatten(outputs)[0]
             if tf.is_tensor(first) and first.dtype.is_floating:
                 tape.watch(first)
-                calls.append(_Call(layer, first))
+                calls.append(_Call(layer, first, getattr(first, "_keras_logits", first)))
             return outputs
 
         return recorded
@@ -304,6 +306,15 @@ def _own(layer: keras.Layer) -> list[keras.Variable]:
     """The layer's trainable variables, without those of the layers inside it."""
     inner = {id(v) for sub in layer._layers for v in sub.trainable_variables}
     return [v for v in layer.trainable_variables if id(v) not in inner]
+
+
+def _connected(pairs: list[tuple[_Call, Any]], factor: float) -> list[tuple[_Call, np.ndarray]]:
+    """The calls that the loss depends on, with their gradients; one zero if there is none.
+
+    Keras calls a recurrent cell once more than there are steps; that output leads nowhere.
+    """
+    used = [(call, _array(g) / factor) for call, g in pairs if g is not None]
+    return used or [(call, np.zeros(call.output.shape)) for call, _ in pairs[:1]]
 
 
 def _record(

@@ -1,0 +1,64 @@
+import numpy as np
+import pytest
+
+from gradutils import datasets, networks
+from gradutils.patients import FAINT, PATIENTS, patient
+
+
+@pytest.fixture(scope="module")
+def data():
+    split = datasets.digits(np.random.default_rng(0))
+    return split.x_train[:256], split.y_train[:256]
+
+
+def decades(net, data, factor=1.0):
+    """log10 of the backward signal in the first layer over that in the last."""
+    signals = net.forward(data[0])
+    _, grad_output = networks.cross_entropy(signals.output, data[1])
+    delta = net.backward(signals, factor * grad_output).delta
+    return np.log10(np.linalg.norm(delta[0]) / np.linalg.norm(delta[-1]))
+
+
+# sigma_w^2 / 16 * 20 / 2 decades and so on: theory gives -12, -4.5, +4, +4.2; a factor of 10 for
+# the spread over seeds and the finite width.
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [
+        ("deep sigmoid", -13, -11),
+        ("deep relu", -5.5, -3.5),
+        ("exploding tanh", 3, 5),
+        ("deep batch norm", 3, 5),
+    ],
+)
+@pytest.mark.parametrize("seed", range(3))
+def test_each_patient_has_its_illness(name, low, high, seed, data):
+    assert low < decades(patient(name, seed=seed), data) < high
+
+
+def test_the_float16_patient_loses_its_gradient_to_rounding_alone(data):
+    assert abs(decades(patient("float16", seed=0, storage=None), data, FAINT)) < 1
+    net = patient("float16", seed=0)
+    signals = net.forward(data[0])
+    grad_output = networks.cross_entropy(signals.output, data[1])[1]
+    zeros = [
+        (net.backward(signals, factor * grad_output).delta[0] == 0).mean()
+        for factor in (FAINT, 1.0)
+    ]
+    assert zeros[0] > 0.9
+    assert zeros[1] < 0.01
+
+
+@pytest.mark.parametrize("name", PATIENTS)
+def test_patients_fit_the_digits(name, data):
+    assert patient(name, seed=0).forward(data[0][:4]).output.shape == (4, 10)
+
+
+def test_one_thing_can_be_changed(data):
+    mended = patient("deep relu", seed=0, initializer="he")
+    assert abs(decades(mended, data)) < 1
+    assert len(mended.weights) == len(patient("deep relu", seed=0).weights)
+
+
+def test_unknown_patient():
+    with pytest.raises(ValueError, match="name must be one of deep sigmoid, .*; received 'healthy'"):
+        patient("healthy", seed=0)
