@@ -1,0 +1,333 @@
+"""From one probe to a verdict: what ails a Keras model, how we know it, and what mends it.
+
+Needs Keras 3 on TensorFlow (``pip install gradutils[keras]``).
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from html import escape
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+
+from gradutils import plots
+from gradutils.probes import LayerRecord, Probe, probe
+
+
+class Threshold(NamedTuple):
+    """A limit, what it limits, and where it comes from."""
+
+    limit: float
+    meaning: str
+    source: str
+
+
+#: The limits of `diagnose`. `thresholds={name: number}` replaces a limit.
+THRESHOLDS = {
+    "vanishing": Threshold(
+        2.5,
+        "decades by which the backward signal falls on its way from the last layer to the first",
+        "set on the tuning half of benchmarks/diagnosis.py",
+    ),
+    "exploding": Threshold(
+        2.0,
+        "decades by which the backward signal grows on its way from the last layer to the first",
+        "set on the tuning half of benchmarks/diagnosis.py",
+    ),
+    "dead units": Threshold(
+        0.5,
+        "share of a layer's units that are zero for every sample",
+        "half: other tools warn between 0.2 and 0.5",
+    ),
+    "saturated": Threshold(
+        0.5,
+        "share of a hidden layer's outputs in the outer 3 % of the activation's range",
+        "the tails of Glorot and Bengio 2010; set on the tuning half of benchmarks/diagnosis.py",
+    ),
+    "data scale": Threshold(
+        2.0,
+        "decades between 1 and the root mean square of the inputs",
+        "inputs of unit variance: LeCun et al. 1998",
+    ),
+    "underflow": Threshold(
+        0.5,
+        "decades of the first layer's signal that a larger loss scale brings back",
+        "the backward pass is linear in the loss: a scale changes nothing unless numbers round to 0",
+    ),
+}
+_RESCUE = 2.0**12  # a loss scale that lifts float16's range by 3.6 decades
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong.
+
+    Attributes
+    ----------
+    kind : str
+        "non-finite", "exploding", "vanishing", "dead units" or "saturated".
+    layers : list of str
+        The layers that show it.
+    figure, threshold : float
+        What was measured, and the limit that it passes, in the unit of `THRESHOLDS`.
+    evidence, advice : str
+        What was seen, and what mends it.
+    chapter : str
+        The book's page about it.
+    """
+
+    kind: str
+    layers: list[str]
+    figure: float
+    threshold: float
+    evidence: str
+    advice: str
+    chapter: str
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """A verdict, its findings with the most serious first, and the layers' records.
+
+    Attributes
+    ----------
+    verdict : str
+        The first finding's kind; "healthy" if there is none.
+    findings : list of Finding
+    layers : list of gradutils.probes.LayerRecord
+    loss : float
+    """
+
+    verdict: str
+    findings: list[Finding]
+    layers: list[LayerRecord]
+    loss: float
+
+    def __str__(self) -> str:
+        lines = [f"verdict: {self.verdict} (loss {self.loss:.3g}, {len(self.layers)} layers)"]
+        for found in self.findings:
+            lines += [f"- {found.kind}: {found.evidence}", f"  advice: {found.advice}"]
+            lines += [f"  layers: {_span(found.layers)}", f"  read: {found.chapter}"]
+        return "\n".join(lines)
+
+    def _repr_html_(self) -> str:
+        items = "".join(
+            f"<dt><strong>{escape(found.kind)}</strong>: {escape(found.evidence)}</dt>"
+            f"<dd>{escape(found.advice)} <em>Layers:</em> {escape(_span(found.layers))}. "
+            f"<em>Read:</em> {escape(found.chapter)}</dd>"
+            for found in self.findings
+        )
+        return (
+            f"<p>Verdict: <strong>{escape(self.verdict)}</strong> "
+            f"(loss {self.loss:.3g}, {len(self.layers)} layers)</p><dl>{items}</dl>"
+        )
+
+    def plot(self, ax: Any = None) -> Any:
+        """Draw every weighted layer's backward signal and weight gradient.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, optional
+
+        Returns
+        -------
+        matplotlib Axes
+        """
+        trunk = _trunk(self.layers)
+        return plots.layer_profile(
+            {
+                "backward signal": [layer.backward for layer in trunk],
+                "weight gradient": [layer.gradient_norm for layer in trunk],
+            },
+            ylabel="norm",
+            xlabel="weighted layer",
+            ax=ax,
+        )
+
+
+def diagnose(
+    model: keras.Model,
+    x: Any,
+    y: Any = None,
+    loss: Callable | str | None = None,
+    *,
+    thresholds: Mapping[str, float] | None = None,
+) -> Diagnosis:
+    """Probe a model with one batch and say what ails it.
+
+    Judged are the backward signal, which decides whether the first layers learn, and what reaches
+    the weights; not the weight gradients alone, which can look flat while both signals die.
+
+    Parameters
+    ----------
+    model, x, y, loss
+        As in `gradutils.probes.probe`; the model is left as it was.
+    thresholds : mapping of str to float, optional
+        Limits that replace those of `THRESHOLDS`.
+
+    Raises
+    ------
+    ValueError
+        As `probe`; and if a threshold's name is unknown. NaN in the weights is a finding.
+
+    Examples
+    --------
+    >>> import keras, numpy as np
+    >>> sick = keras.Sequential([keras.Input((8,))])
+    >>> for _ in range(20):
+    ...     sick.add(keras.layers.Dense(8, "sigmoid"))
+    >>> sick.compile("adam", "mse")
+    >>> diagnose(sick, np.ones((4, 8)), np.zeros((4, 8))).verdict
+    'vanishing'
+    """
+    unknown = set(thresholds or {}) - set(THRESHOLDS)
+    if unknown:
+        raise ValueError(
+            f"thresholds must be named among {', '.join(THRESHOLDS)}; received {sorted(unknown)}"
+        )
+    limits = {name: threshold.limit for name, threshold in THRESHOLDS.items()} | dict(
+        thresholds or {}
+    )
+    seen = probe(model, x, y, loss)
+    findings = _nonfinite(seen)
+    if not findings:
+        rescued = probe(model, x, y, loss, loss_scale=_RESCUE) if _is_half(model) else None
+        findings = [*_trend(seen, rescued, limits), *_units(seen, limits)]
+    verdict = findings[0].kind if findings else "healthy"
+    return Diagnosis(verdict, findings, seen.layers, seen.loss)
+
+
+def _is_half(model: keras.Model) -> bool:
+    return any(layer.compute_dtype == "float16" for layer in model._flatten_layers())
+
+
+def _trunk(layers: list[LayerRecord]) -> list[LayerRecord]:
+    """The layers that hold weights, without normalisations and embeddings."""
+    return [
+        layer
+        for layer in layers
+        if layer.parameters and "Normalization" not in layer.kind and layer.kind != "Embedding"
+    ]
+
+
+def _nonfinite(seen: Probe) -> list[Finding]:
+    """The first place, in the order of computation, where a number is not finite."""
+    stages = [
+        ("weights", "nonfinite_weights", seen.layers),
+        ("outputs", "nonfinite_outputs", seen.layers),
+        ("backward signal", "nonfinite_backward", seen.layers[::-1]),
+    ]
+    for what, field, layers in stages:
+        bad = [layer for layer in layers if getattr(layer, field)]
+        if bad:
+            count = getattr(bad[0], field)
+            advice = {
+                "weights": "Go back to the last good checkpoint; then clip by global norm and lower"
+                " the learning rate, and let GradientMonitor(on_alarm='stop') find the step.",
+                "outputs": "Scale the weights or normalise; in float16, keep this layer in float32.",
+                "backward signal": "Clip by global norm; in float16, lower the loss scale.",
+            }[what]
+            evidence = f"{count} NaN or inf, first in the {what} of {bad[0].name}"
+            names = [layer.name for layer in bad]
+            return [Finding("non-finite", names, count, 0, evidence, advice, "13_clipping")]
+    if not np.isfinite(seen.loss):
+        advice = "Compute the loss from logits, and look for log(0) or division by zero in it."
+        return [Finding("non-finite", [], seen.loss, 0, "the loss is not finite, every layer is",
+                        advice, "13_clipping")]  # fmt: skip
+    return []
+
+
+def _trend(seen: Probe, rescued: Probe | None, limits: Mapping[str, float]) -> list[Finding]:
+    """Vanishing and exploding: over the layers, over time, and by the scale of the data."""
+    findings = []
+    trunk = _trunk(seen.layers)
+    if len(trunk) > 1:
+        decades = _decades(trunk[0].backward, trunk[-1].backward)
+        names = [layer.name for layer in trunk]
+        if decades <= -limits["vanishing"]:
+            findings.append(_vanishing(seen, rescued, decades, names, limits))
+        elif decades >= limits["exploding"]:
+            findings.append(_exploding(seen, decades, names, limits))
+    for cell in (layer for layer in trunk if len(layer.backward_by_call) >= 10):
+        decades = _decades(cell.backward_by_call[0], cell.backward_by_call[-1])
+        findings += _through_time(cell, decades, limits)
+    off = np.log10(seen.input_second_moment) / 2 if seen.input_second_moment > 0 else 0.0
+    if abs(off) >= limits["data scale"]:
+        kind = "exploding" if off > 0 else "vanishing"
+        evidence = f"the inputs have a root mean square of {10**off:.1e}"
+        advice = "Scale the inputs to mean 0 and variance 1: a Normalization layer adapts to them."
+        findings.append(Finding(kind, [trunk[0].name] if trunk else [], off, limits["data scale"],
+                                evidence, advice, "10_initialization"))  # fmt: skip
+    return findings
+
+
+def _decades(first: float, last: float) -> float:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.log10(first) - np.log10(last)) if last else 0.0
+
+
+def _vanishing(
+    seen: Probe, rescued: Probe | None, decades: float, names: list[str], limits: Mapping
+) -> Finding:
+    evidence = f"the backward signal falls by {-decades:.1f} decades over {len(names)} layers"
+    advice, chapter = (
+        "Draw the weights for the activation (He for ReLU, Glorot for tanh), or add skip connections "
+        "or layer normalisation; replace sigmoids.",
+        "10_initialization",
+    )
+    if rescued is not None:
+        back = _decades(_trunk(rescued.layers)[0].backward, _trunk(seen.layers)[0].backward)
+        if back >= limits["underflow"] or np.isinf(decades):
+            evidence += f"; a loss scale of {_RESCUE:.0f} brings {back:.1f} of them back"
+            advice = "Scale the loss (keras.optimizers.LossScaleOptimizer), or compute in bfloat16."
+            chapter = "13_clipping"
+    return Finding("vanishing", names, -decades, limits["vanishing"], evidence, advice, chapter)
+
+
+def _exploding(seen: Probe, decades: float, names: list[str], limits: Mapping) -> Finding:
+    evidence = f"the backward signal grows by {decades:.1f} decades over {len(names)} layers"
+    if any(layer.kind == "BatchNormalization" for layer in seen.layers):
+        evidence += "; batch normalisation in a deep net without skip connections does that"
+        advice, chapter = "Add skip connections, or use fewer layers.", "14_normalization"
+    else:
+        advice = "Draw smaller weights, scale or normalise residual branches, clip by global norm."
+        chapter = "10_initialization"
+    return Finding("exploding", names, decades, limits["exploding"], evidence, advice, chapter)
+
+
+def _through_time(cell: LayerRecord, decades: float, limits: Mapping) -> list[Finding]:
+    steps = len(cell.backward_by_call)
+    if -limits["vanishing"] < decades < limits["exploding"]:
+        return []
+    kind, verb = ("vanishing", "falls") if decades < 0 else ("exploding", "grows")
+    evidence = f"the backward signal {verb} by {abs(decades):.1f} decades over {steps} time steps"
+    advice = {
+        "vanishing": "Use an LSTM with a forget bias of 1 or more, or shorten the sequences.",
+        "exploding": "Clip by global norm; draw the recurrent matrix orthogonal.",
+    }[kind]
+    return [Finding(kind, [cell.name], abs(decades), limits[kind], evidence, advice, "16_gates")]
+
+
+def _units(seen: Probe, limits: Mapping[str, float]) -> list[Finding]:
+    """Dead rectifiers and saturated squashers among the hidden layers."""
+    findings = []
+    remedies = {
+        "dead units": ("dead", "Lower the learning rate or the negative biases; or use leaky ReLU."),
+        "saturated": ("saturated", "Draw smaller weights, or scale the inputs to variance 1."),
+    }
+    for kind, (field, advice) in remedies.items():
+        bad = [layer for layer in seen.layers[:-1] if getattr(layer, field) >= limits[kind]]
+        if bad:
+            worst = max(getattr(layer, field) for layer in bad)
+            noun = "units are dead" if kind == "dead units" else "outputs are saturated"
+            evidence = f"up to {worst:.0%} of a layer's {noun}, in {len(bad)} layers"
+            names = [layer.name for layer in bad]
+            findings.append(
+                Finding(kind, names, worst, limits[kind], evidence, advice, "09_activations")
+            )
+    return findings
+
+
+def _span(names: list[str]) -> str:
+    return ", ".join(names) if len(names) <= 3 else f"{names[0]} to {names[-1]} ({len(names)})"

@@ -1,0 +1,166 @@
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from gradutils.diagnosis import THRESHOLDS, diagnose
+
+rng = np.random.default_rng(0)
+X, Y = rng.standard_normal((64, 16)).astype("float32"), rng.integers(0, 5, 64)
+LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def normal(gain, seed=0):
+    return keras.initializers.VarianceScaling(gain**2, "fan_in", "untruncated_normal", seed=seed)
+
+
+def net(depth, activation, gain, *, norm=None, dtype="float32", optimizer="sgd", width=32):
+    model = keras.Sequential([keras.Input((16,))])
+    for i in range(depth):
+        dense = layers.Dense(width, kernel_initializer=normal(gain, i), dtype=dtype)
+        model.add(dense)
+        if norm:
+            model.add(norm())
+        model.add(layers.Activation(activation, dtype=dtype))
+    model.add(layers.Dense(5, dtype="float32", kernel_initializer=normal(1, 99)))
+    model.compile(optimizer, LOSS)
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "verdict"),
+    [
+        (lambda: net(3, "relu", 2**0.5), "healthy"),
+        (lambda: net(30, "relu", 2**0.5, width=128), "healthy"),
+        (lambda: net(30, "relu", 1), "vanishing"),
+        (lambda: net(12, "sigmoid", 1), "vanishing"),
+        (lambda: net(30, "tanh", 3), "exploding"),
+        (lambda: net(60, "tanh", 1, norm=layers.LayerNormalization), "healthy"),
+        (lambda: net(3, "tanh", 80), "saturated"),
+    ],
+)
+def test_textbook_cases(model, verdict):
+    found = diagnose(model(), X, Y)
+    assert found.verdict == verdict
+    assert bool(found.findings) == (verdict != "healthy")
+
+
+def test_healthy_hundred_layer_residual_net():
+    x = inputs = keras.Input((16,))
+    x = layers.Dense(32, kernel_initializer=normal(1))(x)
+    for i in range(100):
+        h = layers.LayerNormalization()(x)
+        h = layers.Dense(32, "relu", kernel_initializer=normal(2**0.5, i))(h)
+        x = layers.Add()([x, layers.Dense(32, kernel_initializer=normal(1, i))(h)])
+    model = keras.Model(inputs, layers.Dense(5)(layers.LayerNormalization()(x)))
+    assert diagnose(model, X, Y, LOSS).verdict == "healthy"
+
+
+def test_deep_batch_normalisation_explodes_and_is_named():
+    found = diagnose(net(60, "relu", 2**0.5, norm=layers.BatchNormalization), X, Y)
+    assert found.verdict == "exploding"
+    assert "batch normalisation" in found.findings[0].evidence
+    assert found.findings[0].chapter == "14_normalization"
+
+
+@pytest.mark.parametrize(("factor", "verdict"), [(1e-4, "vanishing"), (1e4, "exploding")])
+def test_badly_scaled_data_are_named(factor, verdict):
+    found = diagnose(net(2, "relu", 2**0.5), factor * X, Y)
+    assert found.verdict == verdict
+    assert found.findings[0].advice.startswith("Scale the inputs")
+
+
+def test_dead_units():
+    model = net(2, "relu", 1)
+    dense = model.layers[2]
+    dense.set_weights([dense.get_weights()[0], np.full(32, -50.0)])
+    (finding,) = (f for f in diagnose(model, X, Y).findings if f.kind == "dead units")
+    assert finding.figure == 1
+    assert finding.threshold == THRESHOLDS["dead units"].limit
+    assert finding.layers == [model.layers[3].name]
+
+
+def test_non_finite_names_the_first_layer_and_nothing_else():
+    model = net(4, "tanh", 1)
+    dense = model.layers[2]
+    W, b = dense.get_weights()
+    W[3, 4] = np.nan
+    dense.set_weights([W, b])
+    found = diagnose(model, X, Y)
+    assert found.verdict == "non-finite"
+    (finding,) = found.findings
+    assert finding.layers[0] == dense.path
+    assert "weights" in finding.evidence
+
+
+def test_overflow_names_the_layer_whose_outputs_overflow_first():
+    found = diagnose(net(20, "relu", 60, dtype="mixed_float16"), X, Y)
+    assert found.verdict == "non-finite"
+    assert "outputs" in found.findings[0].evidence
+
+
+def test_float16_underflow_is_told_from_a_shrinking_product():
+    """The loss is so small that float16 holds none of it; the product itself is healthy."""
+
+    def faint(y, logits):
+        return 2.0**-22 * LOSS(y, logits)
+
+    half = diagnose(net(6, "tanh", 1, dtype="mixed_float16"), X, Y, faint)
+    assert half.verdict == "vanishing"
+    assert "loss scale" in half.findings[0].evidence
+    assert diagnose(net(6, "tanh", 1), X, Y, faint).verdict == "healthy"
+    shrinking = diagnose(net(14, "sigmoid", 1), X, Y)
+    assert "loss scale" not in shrinking.findings[0].evidence
+
+
+@pytest.mark.parametrize(("gain", "verdict"), [(0.6, "vanishing"), (1.0, "healthy"), (3.0, "exploding")])
+def test_recurrent_layers_are_judged_over_time(gain, verdict):
+    cell = layers.SimpleRNN(
+        24, activation="linear", recurrent_initializer=keras.initializers.Orthogonal(gain, seed=0)
+    )
+    model = keras.Sequential([keras.Input((30, 2)), cell, layers.Dense(1)])
+    x = rng.standard_normal((8, 30, 2)).astype("float32") * 1e-8
+    found = diagnose(model, x * 1e8, np.zeros((8, 1)), "mse")
+    assert found.verdict == verdict
+    assert not found.findings or "30 time steps" in found.findings[-1].evidence
+
+
+def test_report_as_text_html_and_picture():
+    found = diagnose(net(12, "sigmoid", 1), X, Y)
+    text, page = str(found), found._repr_html_()
+    for word in ("vanishing", "advice", "10_initialization"):
+        assert word in text
+    assert "<strong>vanishing</strong>" in page
+    lines = {line.get_label(): line.get_ydata() for line in found.plot().lines}
+    weighted = [layer for layer in found.layers if layer.parameters]
+    assert np.allclose(lines["backward signal"], [layer.backward for layer in weighted])
+    assert np.allclose(lines["weight gradient"], [layer.gradient_norm for layer in weighted])
+
+
+def test_html_escapes_layer_names():
+    model = keras.Sequential([keras.Input((16,)), layers.Dense(4, "tanh", name="a<b")])
+    model.add(layers.Dense(5))
+    model.layers[0].set_weights([np.full((16, 4), 99.0), np.zeros(4)])
+    page = diagnose(model, X, Y, LOSS)._repr_html_()
+    assert "a<b" not in page
+    assert "a&lt;b" in page
+
+
+def test_thresholds_can_be_replaced():
+    model = net(8, "relu", 1)
+    assert diagnose(model, X, Y).verdict == "healthy"
+    assert diagnose(model, X, Y, thresholds={"vanishing": 0.5}).verdict == "vanishing"
+
+
+def test_every_threshold_says_what_it_limits_and_where_it_is_from():
+    assert all(t.meaning and t.source and t.limit > 0 for t in THRESHOLDS.values())
+
+
+def test_unknown_threshold():
+    with pytest.raises(ValueError, match=r"thresholds must be named among .*; received \['slope'\]"):
+        diagnose(net(2, "relu", 1), X, Y, thresholds={"slope": 1})
+
+
+def test_errors_of_the_probe_pass_through():
+    with pytest.raises(ValueError, match="x must hold no NaN"):
+        diagnose(net(2, "relu", 1), np.full_like(X, np.nan), Y)
