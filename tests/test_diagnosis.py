@@ -107,10 +107,11 @@ def test_float16_underflow_is_told_from_a_shrinking_product():
 
     half = diagnose(net(6, "tanh", 1, dtype="mixed_float16"), X, Y, faint)
     assert half.verdict == "vanishing"
-    assert "loss scale" in half.findings[0].evidence
+    assert "numbers round to 0" in half.findings[0].evidence
+    assert "LossScaleOptimizer" in half.findings[0].advice
     assert diagnose(net(6, "tanh", 1), X, Y, faint).verdict == "healthy"
     shrinking = diagnose(net(14, "sigmoid", 1), X, Y)
-    assert "loss scale" not in shrinking.findings[0].evidence
+    assert "round to 0" not in shrinking.findings[0].evidence
 
 
 @pytest.mark.parametrize(("gain", "verdict"), [(0.6, "vanishing"), (1.0, "healthy"), (3.0, "exploding")])

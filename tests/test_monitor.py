@@ -352,7 +352,7 @@ def test_two_replicas_give_the_norms_of_one_device():
 def test_a_monitor_belongs_to_one_model():
     monitor = GradientMonitor()
     fit(build(), monitor)
-    with pytest.raises(ValueError, match="the monitor has recorded another model"):
+    with pytest.raises(ValueError, match="the monitor has recorded another optimiser"):
         fit(build(), monitor)
 
 
@@ -373,3 +373,14 @@ def test_bad_options(options, message):
 def test_update_ratios_must_be_asked_for():
     with pytest.raises(ValueError, match="update_ratio must be True"):
         _ = GradientMonitor().update_ratios
+
+
+def test_a_second_fit_compiles_nothing():
+    model, monitor = build(), GradientMonitor()
+    fit(model, monitor)
+    recording = monitor._recording
+    fit(model, monitor)
+    assert monitor._recording is recording
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="another optimiser"):
+        fit(model, monitor)

@@ -220,6 +220,7 @@ class GradientMonitor(keras.callbacks.Callback):
         self._steps: list[int] = []
         self._step = self._unread = self._epoch_start = 0
         self._rung = False
+        self._own: Any = None
         self._display: Any = None
 
     @property
@@ -256,20 +257,16 @@ class GradientMonitor(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Prepare a second training function, the one that records."""
-        if self._recorders and self.model is not self._recorded_model:
-            raise ValueError("the monitor has recorded another model: make a new GradientMonitor")
-        self._recorded_model = self.model
         attributes = {id(value): value for value in vars(self.model).values()}.values()
         found = self.optimizers or [v for v in attributes if isinstance(v, keras.Optimizer)]
-        known = {id(recorder.optimizer) for recorder in self._recorders}
-        self._recorders += [
-            _Recorder(optimizer, self.model, self.update_ratio)
-            for optimizer in found
-            if id(optimizer) not in known
-        ]
-        self._own = self.model.train_function
-        self.model.make_train_function(force=True)
-        self._recording, self.model.train_function = self.model.train_function, self._own
+        if not self._recorders:
+            self._recorders = [_Recorder(o, self.model, self.update_ratio) for o in found]
+        if [r.optimizer for r in self._recorders] != list(found):
+            raise ValueError("the monitor has recorded another optimiser: make a new GradientMonitor")
+        if self.model.train_function is not self._own:  # a first fit, or compiled anew
+            self._own = self.model.train_function
+            self.model.make_train_function(force=True)
+            self._recording, self.model.train_function = self.model.train_function, self._own
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Remember where the epoch's rows begin."""
