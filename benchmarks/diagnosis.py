@@ -44,23 +44,22 @@ class Patient(NamedTuple):
     sequence: bool = False
 
 
-def normal(gain: float, seed: int, kind: str = "fan_in") -> keras.initializers.Initializer:
-    """Gaussian weights of variance gain^2 / fan."""
-    return keras.initializers.VarianceScaling(gain**2, kind, "untruncated_normal", seed=seed)
+def normal(gain: float, seed: int) -> keras.initializers.Initializer:
+    """Gaussian weights of variance gain^2 / fan-in."""
+    return keras.initializers.VarianceScaling(gain**2, "fan_in", "untruncated_normal", seed=seed)
 
 
 def dense_net(
-    depth: int, activation: Any, gain: float, seed: int, *, width: int = 64, fan: str = "fan_in",
-    norm: Callable[[], keras.Layer] | None = None, bias: float = 0.0, gain_first: float | None = None,
+    depth: int, activation: Any, gain: float, seed: int, *, width: int = 64,
+    norm: Callable[[], keras.Layer] | None = None, bias: float = 0.0,
 ) -> Callable[[str], keras.Model]:  # fmt: skip
     """A plain net of `depth` hidden layers; with a normalisation before each activation."""
 
     def build(policy: str) -> keras.Model:
         h = inputs = keras.Input((64,), dtype="float64" if policy == "float64" else "float32")
         for i in range(depth):
-            scale = gain_first if i == 0 and gain_first else gain
             dense = layers.Dense(
-                width, None if norm else activation, kernel_initializer=normal(scale, seed + i, fan),
+                width, None if norm else activation, kernel_initializer=normal(gain, seed + i),
                 bias_initializer=keras.initializers.Constant(bias), dtype=policy,
             )  # fmt: skip
             h = dense(h)
@@ -111,7 +110,9 @@ def conv_net(depth: int, gain: float, seed: int, activation: str = "relu") -> Ca
                 16, 3, padding="same", activation=activation,
                 kernel_initializer=normal(gain, seed + i), dtype=policy,
             )(h)  # fmt: skip
-        return keras.Model(inputs, head(layers.GlobalAveragePooling2D(dtype=policy)(h), policy, seed))
+        return keras.Model(
+            inputs, head(layers.GlobalAveragePooling2D(dtype=policy)(h), policy, seed)
+        )
 
     return build
 
@@ -161,7 +162,9 @@ def patients() -> Iterator[Patient]:
                 yield Patient("softplus", True, dense_net(depth, "softplus", 1, seed), opt)
             for gain in (0.5, 1.0, 5 / 3, 4.0):
                 yield Patient("tanh, 25 layers", False, dense_net(25, "tanh", gain, seed), opt)
-                yield Patient("wide tanh, 15", True, dense_net(15, "tanh", gain, seed, width=192), opt)
+                yield Patient(
+                    "wide tanh, 15", True, dense_net(15, "tanh", gain, seed, width=192), opt
+                )
             for depth in (5, 20, 60):
                 net = dense_net(depth, "relu", he, seed, norm=batch_norm)
                 yield Patient("batch norm", False, net, opt)
@@ -185,7 +188,9 @@ def patients() -> Iterator[Patient]:
                 net = dense_net(2, "tanh", 1, seed)
                 yield Patient("data scale", True, net, opt, data_scale=scale)
             for value in (np.nan, np.inf):
-                yield Patient("one bad weight", False, broken(dense_net(5, "relu", he, seed), value, 2), opt)
+                yield Patient(
+                    "one bad weight", False, broken(dense_net(5, "relu", he, seed), value, 2), opt
+                )
             net = dense_net(12, "relu", 6, seed)
             yield Patient("float16 overflow", True, net, opt, policy="mixed_float16")
         for gain in (0.5, 1.0):
@@ -245,7 +250,9 @@ def trains(model: keras.Model, patient: Patient, x: np.ndarray, y: np.ndarray) -
 
 def make_optimizer(name: str) -> keras.Optimizer:
     """SGD with momentum, or Adam."""
-    return keras.optimizers.SGD(0.03, momentum=0.9) if name == "sgd" else keras.optimizers.Adam(1e-3)
+    return (
+        keras.optimizers.SGD(0.03, momentum=0.9) if name == "sgd" else keras.optimizers.Adam(1e-3)
+    )
 
 
 def exact_decades(model: keras.Model, patient: Patient, x: np.ndarray, y: np.ndarray) -> float:

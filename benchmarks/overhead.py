@@ -2,10 +2,10 @@
 
     python -m benchmarks.overhead
 
-Each round times every way of training for the same number of steps, one after the other, so that a
-slow moment of the machine hits all of them. Printed are the median and the quartiles, over the
-rounds, of the ratio to plain `fit`. "second tape" is the usual tutorial code: a gradient of the same
-batch, computed once more in a callback.
+Each round times every way of training for the same number of steps, one after the other, so that
+a slow moment of the machine hits all of them. Printed are the median and the quartiles, over the
+rounds, of the ratio to plain `fit`. "second tape" is the usual tutorial code: a gradient of the
+same batch, computed once more in a callback.
 """
 
 import platform

@@ -60,5 +60,7 @@ def test_one_thing_can_be_changed(data):
 
 
 def test_unknown_patient():
-    with pytest.raises(ValueError, match="name must be one of deep sigmoid, .*; received 'healthy'"):
+    with pytest.raises(
+        ValueError, match="name must be one of deep sigmoid, .*; received 'healthy'"
+    ):
         patient("healthy", seed=0)

@@ -99,10 +99,14 @@ def test_leaves_the_model_as_it_was(rng):
         model = everything()
         model.fit(x, y, epochs=1, verbose=0, shuffle=False)
         function = model.train_function
-        before = [keras.ops.convert_to_numpy(v) for v in model.variables + model.optimizer.variables]
+        before = [
+            keras.ops.convert_to_numpy(v) for v in model.variables + model.optimizer.variables
+        ]
         if probed:
             probe(model, x, y)
-            after = [keras.ops.convert_to_numpy(v) for v in model.variables + model.optimizer.variables]
+            after = [
+                keras.ops.convert_to_numpy(v) for v in model.variables + model.optimizer.variables
+            ]
             assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
             assert model.train_function is function
             assert not any("call" in vars(layer) for layer in model.layers)
@@ -117,7 +121,10 @@ def test_leaves_the_model_as_it_was_when_it_fails(rng):
     before = [keras.ops.convert_to_numpy(v) for v in model.variables]
     with pytest.raises(ValueError, match="y must fit the loss"):
         probe(model, rng.standard_normal((8, 4)), np.zeros((8, 1)), loss=lambda y, p: 1 / 0)
-    assert all(np.array_equal(a, keras.ops.convert_to_numpy(v)) for a, v in zip(before, model.variables, strict=True))
+    assert all(
+        np.array_equal(a, keras.ops.convert_to_numpy(v))
+        for a, v in zip(before, model.variables, strict=True)
+    )
     assert not any("call" in vars(layer) for layer in model.layers)
 
 
@@ -129,7 +136,10 @@ def test_update_ratio_is_that_of_the_next_step(optimizer, rng):
     expected = probe(model, x, y)
     before = [keras.ops.convert_to_numpy(v) for v in model.trainable_variables]
     model.train_on_batch(x, y)
-    change = [keras.ops.convert_to_numpy(v) - b for v, b in zip(model.trainable_variables, before, strict=True)]
+    change = [
+        keras.ops.convert_to_numpy(v) - b
+        for v, b in zip(model.trainable_variables, before, strict=True)
+    ]
     for i, record in enumerate(expected.layers):
         own = slice(2 * i, 2 * i + 2)
         ratio = np.sqrt(sum((c**2).sum() for c in change[own]))
@@ -171,7 +181,9 @@ def test_simple_rnn_time_steps_agree_with_the_recurrence(rng):
     """delta_t = (delta_{t+1} * (1 - h_{t+1}^2)) W^T for the gradient at the states h_t."""
     model = small(layers.SimpleRNN(4, return_sequences=False), layers.Dense(1), inputs=(5, 2))
     x, y = rng.standard_normal((3, 5, 2)).astype("float32"), np.zeros((3, 1))
-    U, W, b = (keras.ops.convert_to_numpy(v).astype(float) for v in model.layers[0].trainable_variables)
+    U, W, b = (
+        keras.ops.convert_to_numpy(v).astype(float) for v in model.layers[0].trainable_variables
+    )
     states, h = [], np.zeros((3, 4))
     for t in range(5):
         h = np.tanh(x[:, t] @ U + h @ W + b)

@@ -16,6 +16,8 @@ __all__ = [
     "initializers",
     "monitor",
     "networks",
+    "normalizations",
+    "patients",
     "plots",
     "probes",
     "recurrent",

@@ -45,7 +45,8 @@ THRESHOLDS = {
     "dead units": Threshold(
         0.8,
         "share of a hidden layer's units that are zero for every sample",
-        "other tools warn between 0.2 and 0.5, but 30 ReLU layers with He weights reach 0.53 and train",
+        "other tools warn between 0.2 and 0.5, but 30 ReLU layers with He weights reach 0.53 "
+        "and train",
     ),
     "saturated": Threshold(
         0.9,
@@ -54,13 +55,13 @@ THRESHOLDS = {
     ),
     "data scale": Threshold(
         2.0,
-        "decades between 1 and the root mean square of the inputs",
+        "decades between 1 and the root mean square of what the first layer receives",
         "inputs of unit variance: LeCun et al. 1998",
     ),
     "underflow": Threshold(
         0.5,
         "decades of the first layer's signal that a larger loss scale brings back",
-        "the backward pass is linear in the loss: a scale changes nothing unless numbers round to 0",
+        "the backward pass is linear in the loss: a scale changes nothing unless numbers round",
     ),
 }
 
@@ -240,18 +241,20 @@ def _nonfinite(seen: Probe) -> list[Finding]:
         if bad:
             count = getattr(bad[0], field)
             advice = {
-                "weights": "Go back to the last good checkpoint; then clip by global norm and lower"
-                " the learning rate, and let GradientMonitor(on_alarm='stop') find the step.",
-                "outputs": "Scale the weights or normalise; in float16, keep this layer in float32.",
+                "weights": "Go back to the last good checkpoint, clip by global norm and lower "
+                "the learning rate, and let GradientMonitor(on_alarm='stop') find the step.",
+                "outputs": "Scale the data or the weights; in float16, keep this layer in float32.",
                 "backward signal": "Clip by global norm; in float16, lower the loss scale.",
             }[what]
             evidence = f"{count} NaN or inf, first in the {what} of {bad[0].name}"
             names = [layer.name for layer in bad]
-            return [Finding("non-finite", names, count, 0, evidence, advice, "13_clipping")]
+            return [
+                Finding("non-finite", names, count, 0, evidence, advice, "04_jacobian_products")
+            ]
     if not np.isfinite(seen.loss):
         advice = "Compute the loss from logits, and look for log(0) or division by zero in it."
         return [Finding("non-finite", [], seen.loss, 0, "the loss is not finite, every layer is",
-                        advice, "13_clipping")]  # fmt: skip
+                        advice, "04_jacobian_products")]  # fmt: skip
     return []
 
 
@@ -273,15 +276,26 @@ def _trend(seen: Probe, rescued: Probe | None, limits: Mapping[str, float]) -> l
 
 
 def _scale(seen: Probe, limits: Mapping[str, float]) -> list[Finding]:
-    """Inputs that are far from unit scale."""
-    off = np.log10(seen.input_second_moment) / 2 if seen.input_second_moment > 0 else 0.0
+    """What reaches the first weighted layer is far from unit scale."""
+    first = _trunk(seen.layers)[:1]
+    square = first[0].input_second_moment if first else 1.0
+    off = np.log10(square) / 2 if square > 0 else 0.0
     if abs(off) < limits["data scale"]:
         return []
     kind = "exploding" if off > 0 else "vanishing"
     evidence = f"the inputs have a root mean square of {10**off:.1e}"
     advice = "Scale the inputs to mean 0 and variance 1: a Normalization layer adapts to them."
-    names = [layer.name for layer in _trunk(seen.layers)[:1]]
-    return [Finding(kind, names, off, limits["data scale"], evidence, advice, "10_initialization")]
+    return [
+        Finding(
+            kind,
+            [first[0].name],
+            off,
+            limits["data scale"],
+            evidence,
+            advice,
+            "05_signal_propagation",
+        )
+    ]
 
 
 def _decades(first: float, last: float) -> float:
@@ -295,16 +309,16 @@ def _vanishing(
     how_far = "to exactly 0" if np.isinf(decades) else f"by {-decades:.1f} decades"
     evidence = f"the backward signal falls {how_far} over {len(names)} layers"
     advice, chapter = (
-        "Draw the weights for the activation (He for ReLU, Glorot for tanh), or add skip connections "
-        "or layer normalisation; replace sigmoids.",
-        "10_initialization",
+        "Draw the weights for the activation (He for ReLU, Glorot for tanh), or add skip "
+        "connections or layer normalisation; replace sigmoids.",
+        "05_signal_propagation",
     )
     if rescued is not None:
         truth = -_decades(_trunk(rescued.layers)[0].backward, _trunk(rescued.layers)[-1].backward)
         if -decades - truth >= limits["underflow"]:
-            evidence += f", with a larger loss scale by {truth:.1f} only: numbers round to 0"
+            evidence += f"; with a larger loss scale, by {max(truth, 0.0):.1f}: numbers round to 0"
             advice = "Scale the loss (keras.optimizers.LossScaleOptimizer), or compute in bfloat16."
-            chapter = "13_clipping"
+            chapter = "04_jacobian_products"
     return Finding("vanishing", names, -decades, limits["vanishing"], evidence, advice, chapter)
 
 
@@ -312,10 +326,10 @@ def _exploding(seen: Probe, decades: float, names: list[str], limits: Mapping) -
     evidence = f"the backward signal grows by {decades:.1f} decades over {len(names)} layers"
     if any(layer.kind == "BatchNormalization" for layer in seen.layers):
         evidence += "; batch normalisation in a deep net without skip connections does that"
-        advice, chapter = "Add skip connections, or use fewer layers.", "14_normalization"
+        advice, chapter = "Add skip connections, or use fewer layers.", "05_signal_propagation"
     else:
         advice = "Draw smaller weights, scale or normalise residual branches, clip by global norm."
-        chapter = "10_initialization"
+        chapter = "05_signal_propagation"
     return Finding("exploding", names, decades, limits["exploding"], evidence, advice, chapter)
 
 
@@ -326,17 +340,23 @@ def _through_time(cell: LayerRecord, decades: float, limits: Mapping) -> list[Fi
     kind, verb = ("vanishing", "falls") if decades < 0 else ("exploding", "grows")
     evidence = f"the backward signal {verb} by {abs(decades):.1f} decades over {steps} time steps"
     advice = {
-        "vanishing": "Use an LSTM with a forget bias of 1 or more, or shorten the sequences.",
+        "vanishing": "Use an LSTM or GRU and raise its forget bias towards ln(steps), or shorten "
+        "the sequences.",
         "exploding": "Clip by global norm; draw the recurrent matrix orthogonal.",
     }[kind]
-    return [Finding(kind, [cell.name], abs(decades), limits[kind], evidence, advice, "16_gates")]
+    return [
+        Finding(kind, [cell.name], abs(decades), limits[kind], evidence, advice, "06_recurrence")
+    ]
 
 
 def _units(seen: Probe, limits: Mapping[str, float]) -> list[Finding]:
     """Dead rectifiers and saturated squashers among the hidden layers."""
     findings = []
     remedies = {
-        "dead units": ("dead", "Lower the learning rate or the negative biases; or use leaky ReLU."),
+        "dead units": (
+            "dead",
+            "Lower the learning rate or the negative biases; or use leaky ReLU.",
+        ),
         "saturated": ("saturated", "Draw smaller weights, or scale the inputs to variance 1."),
     }
     for kind, (field, advice) in remedies.items():
@@ -347,7 +367,7 @@ def _units(seen: Probe, limits: Mapping[str, float]) -> list[Finding]:
             evidence = f"up to {worst:.0%} of a layer's {noun}, in {len(bad)} layers"
             names = [layer.name for layer in bad]
             findings.append(
-                Finding(kind, names, worst, limits[kind], evidence, advice, "09_activations")
+                Finding(kind, names, worst, limits[kind], evidence, advice, "02_concepts")
             )
     return findings
 

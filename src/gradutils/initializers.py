@@ -105,9 +105,7 @@ def orthogonal(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     return Q if fan_in >= fan_out else Q.T
 
 
-def draw(
-    rule: str | float, shape: tuple[int, int], rng: np.random.Generator
-) -> np.ndarray:
+def draw(rule: str | float, shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     """Draw a weight matrix: Gaussian of the rule's standard deviation, or orthogonal.
 
     Parameters

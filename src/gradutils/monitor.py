@@ -208,9 +208,13 @@ class GradientMonitor(keras.callbacks.Callback):
         if not (isinstance(every, int) and every >= 1):
             raise ValueError(f"every must be a positive integer; received {every!r}")
         if probe_every and probe_data is None:
-            raise ValueError("probe_data must be a pair (x, y) where probe_every is set; received None")
+            raise ValueError(
+                "probe_data must be a pair (x, y) where probe_every is set; received None"
+            )
         if not (on_alarm in (None, "warn", "stop") or callable(on_alarm)):
-            raise ValueError(f"on_alarm must be 'warn', 'stop' or a callable; received {on_alarm!r}")
+            raise ValueError(
+                f"on_alarm must be 'warn', 'stop' or a callable; received {on_alarm!r}"
+            )
         self.every, self.update_ratio = every, update_ratio
         self.probe_every, self.probe_data = probe_every, probe_data
         self.on_alarm, self.limit, self.live = on_alarm, limit, live
@@ -262,7 +266,9 @@ class GradientMonitor(keras.callbacks.Callback):
         if not self._recorders:
             self._recorders = [_Recorder(o, self.model, self.update_ratio) for o in found]
         if [r.optimizer for r in self._recorders] != list(found):
-            raise ValueError("the monitor has recorded another optimiser: make a new GradientMonitor")
+            raise ValueError(
+                "the monitor has recorded another optimiser: make a new GradientMonitor"
+            )
         if self.model.train_function is not self._own:  # a first fit, or compiled anew
             self._own = self.model.train_function
             self.model.make_train_function(force=True)
@@ -339,7 +345,9 @@ class GradientMonitor(keras.callbacks.Callback):
         for recorder in self._recorders:
             if not len(recorder.read()) and (self.optimizers or len(self._recorders) == 1):
                 name = recorder.optimizer.name
-                warnings.warn(f"optimiser {name!r} was never called: nothing recorded", stacklevel=2)
+                warnings.warn(
+                    f"optimiser {name!r} was never called: nothing recorded", stacklevel=2
+                )
 
     def _show(self) -> None:
         from IPython.display import display

@@ -3,7 +3,8 @@
 Rows are samples. Layer l computes h_l = x_{l-1} W_l + b_l and x_l = phi(h_l); the output is the
 last pre-activation h_L, so the output layer is linear. W_l has the shape (fan_in, fan_out), as
 in Keras. With a normalisation, x_l = phi(norm(h_l)). With skip connections of branch scale a,
-h_l = h_{l-1} + a (x_{l-1} W_l + b_l) wherever two layers have one width. A number that overflows becomes inf or NaN and is returned as a result, without warning.
+h_l = h_{l-1} + a (x_{l-1} W_l + b_l) wherever two layers have one width. A number that overflows
+becomes inf or NaN and is returned as a result, without warning.
 """
 
 from collections.abc import Callable, Sequence
@@ -111,7 +112,9 @@ class MLP:
             raise ValueError(f"dtype must be float64 or float32; received {dtype!r}")
         if normalization not in (None, *NORMALIZATIONS):
             known = ", ".join(NORMALIZATIONS)
-            raise ValueError(f"normalization must be None or one of {known}; received {normalization!r}")
+            raise ValueError(
+                f"normalization must be None or one of {known}; received {normalization!r}"
+            )
         self.activation = activations.get(activation)
         self.normalization, self.residual = normalization, residual
         self.dtype, self.storage = np.dtype(dtype), storage
@@ -208,9 +211,7 @@ class MLP:
         deltas = [delta]
         for layer in range(len(self.weights) - 1, 0, -1):
             deltas.insert(0, self._pulled_back(signals, layer, deltas[0]))
-        branch = [
-            self.residual * d if self._skips(layer) else d for layer, d in enumerate(deltas)
-        ]
+        branch = [self.residual * d if self._skips(layer) else d for layer, d in enumerate(deltas)]
         return Gradients(
             delta=deltas,
             weights=[self._stored(x.T @ d) for x, d in zip(signals.inputs, branch, strict=True)],
@@ -255,7 +256,9 @@ class MLP:
         if x.ndim != 2 or x.shape[1] != features:
             raise ValueError(f"{name} must have shape (batch, {features}); received {x.shape}")
         if not np.isfinite(x).all():
-            raise ValueError(f"{name} must be finite; received {(~np.isfinite(x)).sum()} NaN or inf")
+            raise ValueError(
+                f"{name} must be finite; received {(~np.isfinite(x)).sum()} NaN or inf"
+            )
         return x
 
 

@@ -17,14 +17,14 @@ from numpy.typing import ArrayLike
 
 from gradutils import activations
 
-#: Regime -> colour, marker and dash: told apart without colour as well.
+#: The look of each regime, told apart without colour as well.
 REGIMES = {
     "vanishing": {"color": "C0", "marker": "v", "linestyle": "--"},
     "healthy": {"color": "C1", "marker": "o", "linestyle": "-"},
     "exploding": {"color": "C2", "marker": "^", "linestyle": "-."},
 }
 THEORY = {"color": "C3", "linestyle": ":", "linewidth": 1.5}
-#: Activation -> colour and dash, the same in every figure.
+#: The look of each activation, the same in every figure.
 ACTIVATION_STYLES = {
     name: {"color": f"C{i % 10}", "linestyle": ("-", "--", "-.")[i % 3]}
     for i, name in enumerate(activations.ACTIVATIONS)

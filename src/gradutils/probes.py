@@ -31,6 +31,8 @@ class LayerRecord:
         Name of its activation function; "" if it has none.
     parameters : int
         Trainable parameters of its own; 0 for a layer that is frozen or has none.
+    input_second_moment : float
+        Mean square of what the layer receives, at its first call; NaN if that is not floating.
     second_moment, spread : float
         Mean square and standard deviation of the outputs.
     backward : float
@@ -54,6 +56,7 @@ class LayerRecord:
     kind: str
     activation: str
     parameters: int
+    input_second_moment: float
     second_moment: float
     spread: float
     backward: float
@@ -75,14 +78,11 @@ class Probe:
     Attributes
     ----------
     loss : float
-    input_second_moment : float
-        Mean square of the floating-point inputs; NaN if there are none.
     layers : list of LayerRecord
         In the order of their first call.
     """
 
     loss: float
-    input_second_moment: float
     layers: list[LayerRecord]
 
     def __getitem__(self, name: str) -> LayerRecord:
@@ -161,7 +161,7 @@ def probe(
     for call, gradient in zip(calls, backward, strict=True):
         layers.setdefault(id(call.layer), []).append((call, gradient))
     records = [_record(_connected(pairs, factor), measured) for pairs in layers.values()]
-    return Probe(float(_array(value)), _input_second_moment(batch.x), records)
+    return Probe(float(_array(value)), records)
 
 
 class _Batch(NamedTuple):
@@ -237,7 +237,9 @@ def _next_updates(model: keras.Model, gradients: list[np.ndarray]) -> list[np.nd
         return [None] * len(gradients)
     optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     variables = model.trainable_variables
-    copies = [keras.Variable(keras.ops.convert_to_numpy(v), name=v.name, dtype=v.dtype) for v in variables]
+    copies = [
+        keras.Variable(keras.ops.convert_to_numpy(v), name=v.name, dtype=v.dtype) for v in variables
+    ]
     twin = type(optimizer).from_config(optimizer.get_config())
     twin.build(copies)
     if optimizer.built:
@@ -264,6 +266,7 @@ def _state_restored(model: keras.Model) -> Iterator[None]:
 
 class _Call(NamedTuple):
     layer: keras.Layer
+    argument: Any
     output: tf.Tensor
     logits: tf.Tensor  # what a cross-entropy uses instead of a last sigmoid's or softmax' output
 
@@ -280,7 +283,8 @@ def _calls_recorded(model: keras.Model, tape: tf.GradientTape) -> Iterator[list[
             first = tree.flatten(outputs)[0]
             if tf.is_tensor(first) and first.dtype.is_floating:
                 tape.watch(first)
-                calls.append(_Call(layer, first, getattr(first, "_keras_logits", first)))
+                logits = getattr(first, "_keras_logits", first)
+                calls.append(_Call(layer, args[0] if args else None, first, logits))
             return outputs
 
         return recorded
@@ -336,6 +340,7 @@ def _record(
             kind=type(layer).__name__,
             activation="" if activation == "linear" else activation,
             parameters=sum(w.size for w in values),
+            input_second_moment=_mean_square(calls[0][0].argument),
             second_moment=float(np.mean(flat**2)),
             spread=float(np.std(flat)),
             backward=_norm(backward),
@@ -353,10 +358,10 @@ def _record(
         )
 
 
-def _input_second_moment(x: Any) -> float:
-    arrays = [np.asarray(a) for a in tree.flatten(x)]
-    floats = [a.astype(np.float64).ravel() for a in arrays if a.dtype.kind == "f"]
-    return float(np.mean(np.concatenate(floats) ** 2)) if floats else np.nan
+def _mean_square(argument: Any) -> float:
+    if not (tf.is_tensor(argument) and argument.dtype.is_floating):
+        return np.nan
+    return float(np.mean(_array(argument) ** 2))
 
 
 def _dead(outputs: list[np.ndarray]) -> float:

@@ -263,9 +263,7 @@ def correlation_map(
     return _correlation_step(activations.get(activation), c, sigma_w, sigma_b, q)
 
 
-def _correlation_step(
-    act: Activation, c: float, sigma_w: float, sigma_b: float, q: float
-) -> float:
+def _correlation_step(act: Activation, c: float, sigma_w: float, sigma_b: float, q: float) -> float:
     return (sigma_w**2 * _pair_average(act.phi, act.phi, q, c) + sigma_b**2) / q
 
 
@@ -298,7 +296,7 @@ def correlation_fixed_point(
 
 
 def depth_scale(activation: ActivationLike, sigma_w: float, sigma_b: float = 0.0) -> float:
-    """Return xi, the number of layers in which the distance of the correlation from c* falls e-fold.
+    """Return xi, the layers in which the distance of the correlation from c* falls e-fold.
 
     xi = -1 / ln(sigma_w^2 E[phi'(u) phi'(v)]) at c*; in the ordered phase that is -1 / ln(chi).
     It is inf on the critical line, and where q* is infinite. Networks train up to a depth of about

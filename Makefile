@@ -1,0 +1,78 @@
+# What can be done here; `make` alone lists it.
+
+PYTHON ?= python3
+PORT ?= 8000
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+HTML := _build/html
+BUILT := _build/.complete
+BOOK_SOURCES := _config.yml _toc.yml $(shell find book src notebooks -type f \
+	-not -path '*/.ipynb_checkpoints/*' -not -path '*/__pycache__/*')
+
+.DEFAULT_GOAL := help
+.PHONY: help book test lab serve notebooks check lock robust clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+book: $(BUILT) ## build the HTML book from the stored outputs
+	@echo
+	@echo "The book's first page: $(CURDIR)/$(HTML)/index.html"
+	@echo "To serve it on this machine: make serve"
+
+test: $(STAMP) ## run the package's tests and recompute every number and figure of the notebooks
+	$(BIN)/python -m pytest tests src README.md notebooks -m "not built" \
+		--nbval --nbval-current-env -n 2 --dist loadscope
+
+lab: $(STAMP) ## open the notebooks in JupyterLab
+	TF_ENABLE_ONEDNN_OPTS=0 $(BIN)/jupyter lab notebooks
+
+serve: book ## serve the built book at http://localhost:8000 (another port: PORT=8001)
+	@echo "Open http://localhost:$(PORT)/ and stop with Ctrl-C."
+	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory $(HTML) $(PORT)
+
+notebooks: $(STAMP) ## execute the notebooks in place; nothing is written where nothing changed
+	$(BIN)/python -m tests.notebooks
+
+check: $(STAMP) ## lint, types, links, notebook hygiene and the rules of the house
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m tests.notebooks --check
+	$(BIN)/python -m pytest -q tests/test_house.py tests/test_pages.py -m "not built"
+
+lock: $(STAMP) ## renew requirements.lock from pyproject.toml (newest versions: make lock UV=--upgrade)
+	@$(BIN)/python -m uv --version 2>/dev/null \
+		|| { echo "make lock needs uv. Get it with: $(BIN)/python -m pip install uv" >&2; exit 1; }
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/python -m uv pip compile pyproject.toml \
+		--universal --python-version 3.11 --all-extras --generate-hashes \
+		--no-emit-index-url --no-annotate --quiet -o requirements.lock $(UV)
+
+robust: $(STAMP) ## recompute the notebooks under other arithmetic, thread counts and noise (slow)
+	$(BIN)/python -m tests.robustness
+
+clean: ## remove the built book and all caches (the environment .venv stays)
+	rm -rf _build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find book src notebooks tests -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
+
+# The environment: exactly the locked versions, and gradutils itself from src.
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c '' 2>/dev/null \
+		|| { echo "$(PYTHON) is not there. Name a Python 3.11 to 3.13: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+		|| { echo "$(PYTHON) is $$($(PYTHON) -V), and 3.11 to 3.13 are supported." \
+			"Name one: make PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+		|| { echo "$(PYTHON) has no venv module (on Debian and Ubuntu: apt install python3-venv)." >&2; exit 1; }
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Always the whole book: a partial build would not repeat the warnings of unchanged pages.
+$(BUILT): $(STAMP) $(BOOK_SOURCES)
+	rm -rf _build
+	$(BIN)/jupyter-book build . --all -n -W --keep-going
+	$(BIN)/python -m pytest -q tests/test_pages.py -m built
+	@touch $@

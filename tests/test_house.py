@@ -1,0 +1,211 @@
+"""The rules of the house: floors, budgets, one source of dependencies, nothing unexpected."""
+
+import ast
+import io
+import itertools
+import re
+import subprocess
+import sys
+import tokenize
+import tomllib
+from importlib.metadata import version
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from tests.notebooks import ROOT
+
+PACKAGE = ROOT / "src" / "gradutils"
+MODULES = sorted(path for path in PACKAGE.glob("*.py") if path.stem != "__init__")
+#: Module -> what it may import of gradutils (lower floors only) and of the heavy libraries.
+GROUND = {"activations", "datasets", "initializers", "normalizations"}
+MAY_IMPORT = {
+    **{name: set() for name in GROUND},
+    "theory": GROUND,
+    "networks": GROUND,
+    "recurrent": GROUND,
+    "patients": {"datasets", "networks"},
+    "probes": {"keras", "tensorflow"},
+    "monitor": {"keras", "tensorflow", "probes", "plots"},
+    "diagnosis": {"keras", "probes", "plots"},
+    "plots": {"activations", "matplotlib"},
+}
+HEAVY = {"keras", "tensorflow", "matplotlib"}
+MAX_CODE_LINES = 1600
+MAX_PUBLIC_NAMES = 55
+MAX_FUNCTION_LINES = 40
+TOP_LEVEL = {
+    ".ci", ".github", ".gitignore", ".pre-commit-config.yaml", "CITATION.cff", "CONTRIBUTING.md",
+    "LICENSE", "LICENSE-TEXT", "Makefile", "README.md", "_config.yml", "_toc.yml", "benchmarks",
+    "book", "environment.yml", "notebooks", "pyproject.toml", "requirements.lock", "src", "tests",
+}  # fmt: skip
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+LOCK = (ROOT / "requirements.lock").read_text("utf-8")
+
+
+def imports(path):
+    """Return gradutils' modules and the heavy libraries that a module imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            top, *rest = name.split(".")
+            if top == "gradutils" and rest:
+                found.add(rest[0])
+            elif top in HEAVY:
+                found.add(top)
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_a_floor_imports_only_lower_floors(path):
+    assert path.stem in MAY_IMPORT, "a new module needs a floor"
+    assert imports(path) - MAY_IMPORT[path.stem] == set()
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    program = (
+        "import sys, gradutils; "
+        "print([m for m in ('tensorflow', 'keras', 'matplotlib.pyplot') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (result.stdout, result.stderr) == ("[]\n", "")
+
+
+def docstring_lines(tree):
+    """Return the numbers of the lines that docstrings take."""
+    lines = set()
+    for node in ast.walk(tree):
+        documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+        if documented and ast.get_docstring(node):
+            first = node.body[0]
+            lines |= set(range(first.lineno, first.end_lineno + 1))
+    return lines
+
+
+def code_lines(path):
+    """Return the numbers of a file's lines that hold code: no docstring, comment or blank."""
+    text = path.read_text("utf-8")
+    skipped = {
+        tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT,
+        tokenize.ENDMARKER,
+    }  # fmt: skip
+    lines = set()
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type not in skipped:
+            lines |= set(range(token.start[0], token.end[0] + 1))
+    return lines - docstring_lines(ast.parse(text))
+
+
+def test_the_package_is_within_its_budget():
+    size = sum(len(code_lines(path)) for path in PACKAGE.glob("*.py"))
+    assert size <= MAX_CODE_LINES
+
+
+def test_public_names_are_few():
+    names = [
+        f"{path.stem}.{node.name}"
+        for path in MODULES
+        for node in ast.parse(path.read_text("utf-8")).body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+    ]
+    assert len(names) <= MAX_PUBLIC_NAMES, names
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+def test_functions_are_short(path):
+    lines = code_lines(path)
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.FunctionDef):
+            size = sum(node.lineno <= line <= node.end_lineno for line in lines)
+            assert size <= MAX_FUNCTION_LINES, f"{path.stem}.{node.name}: {size} lines"
+
+
+def test_every_module_is_reachable_from_the_package():
+    import gradutils
+
+    assert set(gradutils.__all__) == {path.stem for path in MODULES}
+
+
+def test_jupyter_book_is_version_1():
+    assert version("jupyter-book").startswith("1.")
+
+
+def locked():
+    """Return name -> version of each locked requirement, environment markers aside."""
+    found = {}
+    for entry in re.split(r"\n(?=\S)", LOCK.replace("\\\n", "")):
+        if not entry.startswith("#"):
+            line = entry.split("--hash")[0].strip()
+            requirement = Requirement(line)
+            assert "--hash=sha256:" in entry, f"no hash: {line}"
+            found[canonicalize_name(requirement.name)] = str(requirement.specifier)
+    return found
+
+
+def test_the_lock_has_hashes_and_no_addresses():
+    assert len(locked()) > 100
+    assert all(re.fullmatch(r"==\S+", pin) for pin in locked().values())
+    assert "://" not in LOCK
+    assert "--index-url" not in LOCK and "--find-links" not in LOCK
+
+
+def test_the_lock_meets_every_requirement_of_the_project():
+    pins = locked()
+    for line in [*PROJECT["dependencies"], *itertools.chain(*EXTRAS.values())]:
+        requirement = Requirement(line)
+        pin = pins.get(canonicalize_name(requirement.name), "")
+        assert requirement.specifier.contains(pin.lstrip("="), prereleases=True), line
+
+
+def test_binder_installs_what_the_project_lists():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))
+    *conda, pip = environment["dependencies"]
+    assert conda == ["python=3.12", "pip"]
+    (line,) = pip["pip"]
+    extras = re.fullmatch(r"-e \.\[(.+)\]", line)[1].split(",")
+    assert set(extras) == {"keras", "lab"} <= EXTRAS.keys()
+
+
+def test_versions_agree():
+    import gradutils
+
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert citation["version"] == PROJECT["version"] == gradutils.__version__
+
+
+def test_the_top_level_holds_what_is_looked_for_and_nothing_else():
+    listing = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    assert {path.split("/")[0] for path in listing.stdout.splitlines()} == TOP_LEVEL
+
+
+def test_every_command_in_the_documents_exists():
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    targets = set(re.findall(r"^([a-z]+):.*##", makefile, flags=re.M))
+    documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "book").glob("*.md")]
+    for path in documents:
+        text = path.read_text("utf-8")
+        named = set(re.findall(r"^(?:\$ )?make ([a-z]+)|`make ([a-z]+)[ `]", text, flags=re.M))
+        assert {a or b for a, b in named} <= targets, path.name
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert all(f"make {target}" in readme for target in targets - {"help"})
+
+
+def test_continuous_integration_tests_before_it_builds():
+    script = (ROOT / ".ci" / "run").read_text("utf-8")
+    assert re.findall(r"^make (\w+)$", script, flags=re.M) == ["test", "book"]

@@ -1,0 +1,660 @@
+"""MLP, its losses and its training: exact cases, references, properties, error messages.
+
+Normalisation, storage, Adam and clipping are tested in test_normalizations.py.
+"""
+
+import re
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.special import erf
+
+from gradutils.activations import ACTIVATIONS, LEAKY_SLOPE, SELU_ALPHA, SELU_SCALE
+from gradutils.networks import (
+    MLP,
+    Gradients,
+    Signals,
+    accuracy,
+    cross_entropy,
+    squared_error,
+    train,
+)
+
+EPS = np.finfo(np.float64).eps
+WIDTHS = [4, 7, 6, 5, 3]
+LOSSES = ("cross_entropy", "squared_error")
+seeds = st.integers(0, 999)
+names = st.sampled_from([*ACTIVATIONS])
+shapes = st.lists(st.integers(1, 6), min_size=2, max_size=5)
+
+#: tf.nn.leaky_relu and tf.nn.gelu round their constants to float32, so these two are spelled out.
+TENSORFLOW = {
+    "linear": tf.identity,
+    "sigmoid": tf.sigmoid,
+    "tanh": tf.tanh,
+    "relu": tf.nn.relu,
+    "leaky_relu": lambda x: tf.where(x > 0, x, tf.constant(LEAKY_SLOPE, x.dtype) * x),
+    "elu": tf.nn.elu,
+    "selu": tf.nn.selu,
+    "gelu": lambda x: x * (1 + tf.math.erf(x / tf.sqrt(tf.cast(2, x.dtype)))) / 2,
+    "silu": tf.nn.silu,
+    "softplus": tf.nn.softplus,
+}
+#: The activations written for complex numbers; a kink is decided by the real part.
+COMPLEX = {
+    "linear": lambda z: z,
+    "sigmoid": lambda z: 1 / (1 + np.exp(-z)),
+    "tanh": np.tanh,
+    "relu": lambda z: np.where(z.real > 0, z, 0),
+    "leaky_relu": lambda z: np.where(z.real > 0, z, LEAKY_SLOPE * z),
+    "elu": lambda z: np.where(z.real > 0, z, np.exp(z) - 1),
+    "selu": lambda z: SELU_SCALE * np.where(z.real > 0, z, SELU_ALPHA * (np.exp(z) - 1)),
+    "gelu": lambda z: z * (1 + erf(z / np.sqrt(2))) / 2,
+    "silu": lambda z: z / (1 + np.exp(-z)),
+    "softplus": lambda z: np.log(1 + np.exp(z)),
+}
+
+
+def problem(seed, activation="tanh", widths=WIDTHS, batch=6, dtype=np.float64, **options):
+    """Return a network with biases, inputs, labels and targets."""
+    rng = np.random.default_rng(seed)
+    net = MLP(widths, activation, "lecun", seed=rng, bias_std=0.3, dtype=dtype, **options)
+    x = rng.standard_normal((batch, widths[0])).astype(dtype)
+    labels = rng.integers(0, widths[-1], batch)
+    return net, x, labels, rng.standard_normal((batch, widths[-1])).astype(dtype)
+
+
+def parameters(gradients):
+    return gradients.weights + gradients.biases
+
+
+def relative_difference(ours, theirs):
+    """The largest difference, as a share of the largest entry, over pairs of arrays."""
+    return max(np.abs(a - b).max() / np.abs(b).max() for a, b in zip(ours, theirs, strict=True))
+
+
+# Exact special cases
+
+
+def test_one_layer_by_hand():
+    net = MLP([2, 2], "tanh", "lecun", seed=0)
+    net.weights[0][:] = [[1, 2], [3, 4]]
+    net.biases[0][:] = [10, 20]
+    signals = net.forward([[1, 0], [0, 1], [1, 1]])
+    assert signals.output.tolist() == [[11, 22], [13, 24], [14, 26]]  # no activation at the end
+    gradients = net.backward(signals, np.array([[1, 0], [0, 1], [1, 1]]))
+    assert gradients.weights[0].tolist() == [[2, 1], [1, 2]]
+    assert gradients.biases[0].tolist() == [2, 2]
+    assert gradients.input.tolist() == [[1, 3], [2, 4], [3, 7]]
+    assert gradients.delta[0].tolist() == [[1, 0], [0, 1], [1, 1]]
+
+
+def test_two_relu_layers_by_hand():
+    """Input 1, weights 2 and 3 through one live and one dead unit: h = (2, -2), output 2 * 3."""
+    net = MLP([1, 2, 1], "relu", "lecun", seed=0)
+    net.weights[0][:], net.weights[1][:] = [[2, -2]], [[3], [5]]
+    signals = net.forward([[1.0]])
+    assert signals.pre[0].tolist() == [[2, -2]]
+    assert signals.inputs[1].tolist() == [[2, 0]]
+    assert signals.output.tolist() == [[6]]
+    gradients = net.backward(signals, [[1.0]])
+    assert gradients.delta[0].tolist() == [[3, 0]]
+    assert gradients.weights[0].tolist() == [[3, 0]]
+    assert gradients.weights[1].tolist() == [[2], [0]]
+    assert gradients.biases[0].tolist() == [3, 0]
+
+
+@settings(max_examples=30)
+@given(seed=seeds, widths=shapes)
+def test_a_linear_network_is_the_product_of_its_matrices(seed, widths):
+    net, x, _, grad_output = problem(seed, "linear", widths)
+    product = np.linalg.multi_dot([np.eye(widths[0]), *net.weights])
+    assert net.jacobian(x[0]) == pytest.approx(product.T, abs=1e-13)
+    gradients = net.backward(net.forward(x), grad_output)
+    assert gradients.input == pytest.approx(grad_output @ product.T, abs=1e-13)
+    if len(widths) == 3:
+        assert gradients.weights[0] == pytest.approx(x.T @ grad_output @ net.weights[1].T)
+
+
+@pytest.mark.parametrize("activation", ["linear", "relu"])
+def test_identity_weights_pass_positive_signals_both_ways(activation):
+    net = MLP([3] * 6, activation, "lecun", seed=0)
+    for W in net.weights:
+        W[:] = np.eye(3)
+    x, grad_output = np.array([[1.0, 2, 3]]), np.array([[-1.0, 0, 5]])
+    signals = net.forward(x)
+    gradients = net.backward(signals, grad_output)
+    assert all(np.array_equal(h, x) for h in signals.pre)
+    assert all(np.array_equal(d, grad_output) for d in gradients.delta)
+    assert all(np.array_equal(g, x.T @ grad_output) for g in gradients.weights)
+    assert np.array_equal(net.jacobian(x[0]), np.eye(3))
+
+
+def test_orthogonal_linear_network_keeps_norms():
+    net, x, _, grad_output = problem(0, "linear", [8] * 40)
+    for W in net.weights:
+        W[:] = np.linalg.qr(W)[0]
+    gradients = net.backward(net.forward(x), grad_output)
+    for delta in [*gradients.delta, gradients.input]:
+        assert np.linalg.norm(delta) == pytest.approx(np.linalg.norm(grad_output), rel=1e-12)
+
+
+def test_initial_parameters_follow_the_rule():
+    net = MLP([300, 200, 100], "relu", "he", seed=0, bias_std=0.5)
+    assert [W.shape for W in net.weights] == [(300, 200), (200, 100)]
+    assert [b.shape for b in net.biases] == [(200,), (100,)]
+    # A sample deviation of m values has a relative error of about sqrt(1 / 2m); five of those.
+    for W in net.weights:
+        assert W.std() == pytest.approx(np.sqrt(2 / len(W)), rel=5 * np.sqrt(1 / (2 * W.size)))
+    assert net.biases[0].std() == pytest.approx(0.5, rel=5 * np.sqrt(1 / 400))
+
+
+def test_biases_are_zero_unless_asked_for_and_do_not_move_the_weights():
+    plain, biased = (MLP([3, 4], "relu", "he", seed=5, bias_std=s) for s in (0, 1))
+    assert not plain.biases[0].any()
+    assert biased.biases[0].all()
+    assert np.array_equal(plain.weights[0], biased.weights[0])
+
+
+def test_losses_by_hand():
+    loss, gradient = cross_entropy(np.log([[1.0, 2, 1], [3, 1, 1]]), np.array([1, 2]))
+    assert loss == pytest.approx((np.log(2) + np.log(5)) / 2, rel=4 * EPS)
+    expected = np.array([[0.25, -0.5, 0.25], [0.6, 0.2, -0.8]]) / 2  # p - y, averaged
+    assert gradient == pytest.approx(expected, rel=8 * EPS)
+    loss, gradient = squared_error(np.array([[1.0, 2], [3, 4]]), np.array([[1.0, 0], [3, 8]]))
+    assert loss == 5
+    assert gradient.tolist() == [[0, 1], [0, -2]]
+
+
+def test_cross_entropy_of_huge_logits_is_finite():
+    loss, gradient = cross_entropy(np.array([[1e4, -1e4], [1e4, -1e4]]), np.array([0, 1]))
+    assert loss == 1e4
+    assert gradient.tolist() == [[0, 0], [0.5, -0.5]]
+
+
+def test_sigmoid_cross_entropy_is_softmax_with_a_logit_of_zero():
+    h, y = np.linspace(-8, 8, 33), np.arange(33) % 2
+    loss, gradient = cross_entropy(np.stack([np.zeros(33), h], axis=1), y)
+    assert loss == pytest.approx((np.logaddexp(0, h) - y * h).mean(), rel=1e-14)
+    assert gradient[:, 1] == pytest.approx((1 / (1 + np.exp(-h)) - y) / 33, rel=1e-12)
+
+
+# References: TensorFlow, central differences, complex step
+
+
+def tensorflow_gradients(net, x, y, activation, loss, residual=None):
+    """Loss and gradients by the parameters, as a tape gives them in the network's own type."""
+    phi = TENSORFLOW[activation]
+    W, b = ([tf.Variable(p) for p in group] for group in (net.weights, net.biases))
+    with tf.GradientTape() as tape:
+        h = tf.constant(x) @ W[0] + b[0]
+        for weights, bias in zip(W[1:], b[1:], strict=True):
+            branch = phi(h) @ weights + bias
+            skips = residual is not None and branch.shape == h.shape
+            h = h + residual * branch if skips else branch
+        if loss == "cross_entropy":
+            losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, h)
+        else:
+            losses = (h - y) ** 2
+        value = tf.reduce_mean(losses)
+    return float(value), [g.numpy() for g in tape.gradient(value, W + b)]
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_gradients_are_those_of_tensorflow(activation, loss, dtype):
+    net, x, labels, targets = problem(3, activation, dtype=dtype)
+    y = labels if loss == "cross_entropy" else targets
+    function = {"cross_entropy": cross_entropy, "squared_error": squared_error}[loss]
+    signals = net.forward(x)
+    value, grad_output = function(signals.output, y)
+    gradients = net.backward(signals, grad_output)
+    expected, theirs = tensorflow_gradients(net, x, y, activation, loss)
+    # Sums of up to 7 products in each of 4 layers, forth and back: below 100 roundings.
+    bound = 100 * float(np.finfo(dtype).eps)
+    assert value == pytest.approx(expected, rel=bound)
+    assert relative_difference(parameters(gradients), theirs) < bound
+    assert all(g.dtype == dtype for g in [*parameters(gradients), *gradients.delta])
+
+
+@pytest.mark.parametrize("residual", [0.3, 1.0])
+def test_gradients_with_skips_are_those_of_tensorflow(residual):
+    net, x, labels, _ = problem(2, "silu", [4, 6, 6, 6, 5, 5], residual=residual)
+    signals = net.forward(x)
+    gradients = net.backward(signals, cross_entropy(signals.output, labels)[1])
+    _, theirs = tensorflow_gradients(net, x, labels, "silu", "cross_entropy", residual)
+    assert relative_difference(parameters(gradients), theirs) < 100 * EPS
+
+
+@pytest.mark.parametrize("depth", [1, 2, 30])
+def test_gradients_are_those_of_tensorflow_at_any_depth(depth):
+    net, x, labels, _ = problem(4, "sigmoid", [8] * depth + [5])
+    signals = net.forward(x)
+    gradients = net.backward(signals, cross_entropy(signals.output, labels)[1])
+    _, theirs = tensorflow_gradients(net, x, labels, "sigmoid", "cross_entropy")
+    # Relative to each layer's own largest entry, however small the layer's gradient.
+    assert relative_difference(parameters(gradients), theirs) < 50 * (depth + 1) * EPS
+
+
+def test_relu_at_zero_has_the_slope_that_tensorflow_gives_it():
+    x = tf.Variable(np.zeros(1))
+    with tf.GradientTape() as tape:
+        y = tf.nn.relu(x)
+    assert tape.gradient(y, x).numpy().item() == ACTIVATIONS["relu"].derivative(np.zeros(1)).item()
+
+
+def complex_loss(net, activation, x, targets):
+    """Squared error by a forward pass that shares no code with MLP and takes complex numbers."""
+    phi = COMPLEX[activation]
+    h = x @ net.weights[0] + net.biases[0]
+    for W, b in zip(net.weights[1:], net.biases[1:], strict=True):
+        h = phi(h) @ W + b
+    return ((h - targets) ** 2).mean()
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_gradients_are_the_complex_step(activation):
+    net, x, _, targets = problem(5, activation)
+    signals = net.forward(x)
+    value, grad_output = squared_error(signals.output, targets)
+    gradients = net.backward(signals, grad_output)
+    assert value == pytest.approx(complex_loss(net, activation, x, targets), rel=1e-14)
+    for kind in ("weights", "biases"):
+        for layer, parameter in enumerate(list(getattr(net, kind))):
+            numeric = np.empty_like(parameter)
+            for i in np.ndindex(parameter.shape):
+                moved = parameter.astype(complex)
+                moved[i] += 1e-30j
+                getattr(net, kind)[layer] = moved
+                numeric[i] = complex_loss(net, activation, x, targets).imag / 1e-30
+            getattr(net, kind)[layer] = parameter
+            analytic = getattr(gradients, kind)[layer]
+            # No truncation and no cancellation: rounding alone.
+            assert relative_difference([analytic], [numeric]) < 200 * EPS
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_gradients_are_central_differences(activation):
+    net, x, _, targets = problem(6, activation)
+    signals = net.forward(x)
+    _, grad_output = squared_error(signals.output, targets)
+    gradients = net.backward(signals, grad_output)
+    step = 1e-6
+    # Truncation is step^2 / 6 times third derivatives, below 1e3 here; rounding is EPS / step.
+    # No pre-activation may lie so near a kink that a step crosses it.
+    assert min(np.abs(h).min() for h in signals.pre[:-1]) > 100 * step
+    tolerance = 200 * step**2 + 10 * EPS / step
+    for parameter, gradient in zip(net.weights + net.biases, parameters(gradients), strict=True):
+        for i in np.ndindex(parameter.shape):
+            kept, values = parameter[i], []
+            for sign in (1, -1):
+                parameter[i] = kept + sign * step
+                values.append(squared_error(net.forward(x).output, targets)[0])
+            parameter[i] = kept
+            assert gradient[i] == pytest.approx(-np.subtract(*values[::-1]) / (2 * step),
+                                                abs=tolerance)  # fmt: skip
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_input_gradient_is_the_complex_step(activation):
+    net, x, _, targets = problem(7, activation)
+    signals = net.forward(x)
+    gradients = net.backward(signals, squared_error(signals.output, targets)[1])
+    numeric = np.empty_like(x)
+    for i in np.ndindex(x.shape):
+        moved = x.astype(complex)
+        moved[i] += 1e-30j
+        numeric[i] = complex_loss(net, activation, moved, targets).imag / 1e-30
+    assert relative_difference([gradients.input], [numeric]) < 200 * EPS
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+@settings(max_examples=30)
+@given(seed=seeds)
+def test_gradient_of_each_loss_is_the_central_difference(loss, seed):
+    rng = np.random.default_rng(seed)
+    outputs = rng.standard_normal((3, 4))
+    if loss == "cross_entropy":
+        function, y = cross_entropy, rng.integers(0, 4, 3)
+    else:
+        function, y = squared_error, rng.standard_normal((3, 4))
+    step, gradient = 1e-5, function(outputs, y)[1]
+    for i in np.ndindex(outputs.shape):
+        e = np.zeros_like(outputs)
+        e[i] = step
+        numeric = (function(outputs + e, y)[0] - function(outputs - e, y)[0]) / (2 * step)
+        # Third derivatives are below 1; values are below 10.
+        assert gradient[i] == pytest.approx(numeric, abs=step**2 + 20 * EPS / step)
+
+
+def test_training_is_that_of_keras_with_momentum():
+    net, x, labels, _ = problem(8, batch=32)
+    model = keras.Sequential([keras.Input((WIDTHS[0],), dtype="float64")])
+    for width in WIDTHS[1:]:
+        activation = "tanh" if len(model.layers) < len(WIDTHS) - 2 else "linear"
+        model.add(keras.layers.Dense(width, activation, dtype="float64"))
+    model.set_weights([a for pair in zip(net.weights, net.biases, strict=True) for a in pair])
+    model.compile(
+        keras.optimizers.SGD(0.1, momentum=0.9),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True, dtype="float64"),
+    )
+    model.fit(x, labels, batch_size=32, epochs=10, verbose=0)
+    train(net, x, labels, loss=cross_entropy, learning_rate=0.1, momentum=0.9, epochs=10,
+          batch_size=32, rng=np.random.default_rng(0))  # fmt: skip
+    # Keras keeps learning rate and momentum in float32: they are off by 6e-8, relative.
+    theirs = model.get_weights()
+    ours = [a for pair in zip(net.weights, net.biases, strict=True) for a in pair]
+    assert relative_difference(ours, theirs) < 1e-5
+
+
+# Properties
+
+
+@settings(max_examples=30)
+@given(seed=seeds, activation=names, a=st.floats(-3, 3), b=st.floats(-3, 3))
+def test_backward_is_linear_in_the_output_gradient(seed, activation, a, b):
+    net, x, _, g = problem(seed, activation)
+    other = np.random.default_rng(seed + 1).standard_normal(g.shape)
+    signals = net.forward(x)
+    first, second, both = (net.backward(signals, d) for d in (g, other, a * g + b * other))
+    for one, two, total in zip(*map(parameters, (first, second, both)), strict=True):
+        size = abs(a) * np.abs(one).max() + abs(b) * np.abs(two).max()
+        assert np.abs(a * one + b * two - total).max() <= 100 * EPS * (size + 1)
+
+
+@settings(max_examples=30)
+@given(seed=seeds, activation=names, widths=shapes, residual=st.sampled_from([None, 0.5]))
+def test_jacobian_is_stacked_backward_of_unit_vectors(seed, activation, widths, residual):
+    net, x, _, _ = problem(seed, activation, widths, batch=1, residual=residual)
+    signals = net.forward(x)
+    rows = [net.backward(signals, unit[None]).input[0] for unit in np.eye(widths[-1])]
+    assert net.jacobian(x[0]) == pytest.approx(np.array(rows), rel=1e-12, abs=1e-14)
+
+
+@settings(max_examples=30)
+@given(seed=seeds, activation=names)
+def test_jacobian_of_every_layer_obeys_the_chain_rule(seed, activation):
+    """J of a layer is W^T diag(phi'(h)) J of the layer before; negative indices count back."""
+    net, x, _, _ = problem(seed, activation, batch=1)
+    pre = net.forward(x).pre
+    J = net.weights[0].T
+    for layer, W in enumerate(net.weights):
+        if layer > 0:
+            J = W.T @ np.diag(net.activation.derivative(pre[layer - 1][0])) @ J
+        assert net.jacobian(x[0], layer) == pytest.approx(J, rel=1e-12, abs=1e-14)
+        assert np.array_equal(
+            net.jacobian(x[0], layer), net.jacobian(x[0], layer - len(net.weights))
+        )
+
+
+@settings(max_examples=30)
+@given(seed=seeds, activation=names)
+def test_order_of_the_samples_does_not_matter(seed, activation):
+    net, x, labels, _ = problem(seed, activation)
+    order = np.random.default_rng(seed).permutation(len(x))
+    plain, shuffled = (net.forward(inputs) for inputs in (x, x[order]))
+    a, b = cross_entropy(plain.output, labels), cross_entropy(shuffled.output, labels[order])
+    assert a[0] == pytest.approx(b[0], rel=20 * EPS)
+    first, second = net.backward(plain, a[1]), net.backward(shuffled, b[1])
+    for one, two in zip(parameters(first), parameters(second), strict=True):
+        assert np.abs(one - two).max() <= 100 * EPS * (np.abs(one).max() + 1)
+    assert first.delta[0][order] == pytest.approx(second.delta[0], rel=1e-11, abs=1e-14)
+
+
+@settings(max_examples=30)
+@given(seed=seeds, activation=names)
+def test_samples_do_not_mix(seed, activation):
+    """The gradient of a batch is the sum of those of its samples."""
+    net, x, _, g = problem(seed, activation)
+    whole = net.backward(net.forward(x), g)
+    single = [net.backward(net.forward(x[i : i + 1]), g[i : i + 1]) for i in range(len(x))]
+    for k, total in enumerate(parameters(whole)):
+        summed = sum(parameters(part)[k] for part in single)
+        assert np.abs(summed - total).max() <= 100 * EPS * (np.abs(total).max() + 1)
+
+
+@settings(max_examples=30)
+@given(seed=seeds)
+def test_units_of_a_hidden_layer_can_be_renamed(seed):
+    net, x, _, g = problem(seed)
+    before = net.backward(net.forward(x), g)
+    order = np.random.default_rng(seed).permutation(WIDTHS[2])
+    net.weights[1], net.biases[1] = net.weights[1][:, order], net.biases[1][order]
+    net.weights[2] = net.weights[2][order]
+    after = net.backward(net.forward(x), g)
+    assert after.delta[1] == pytest.approx(before.delta[1][:, order], rel=1e-11, abs=1e-14)
+    assert after.weights[0] == pytest.approx(before.weights[0], rel=1e-11, abs=1e-14)
+
+
+@settings(max_examples=30)
+@given(seed=seeds, factor=st.floats(0.1, 10))
+def test_relu_without_biases_is_homogeneous(seed, factor):
+    net = MLP(WIDTHS, "relu", "he", seed=seed)
+    x = np.random.default_rng(seed).standard_normal((4, WIDTHS[0]))
+    assert net.forward(factor * x).output == pytest.approx(
+        factor * net.forward(x).output, rel=1e-12, abs=1e-14
+    )
+    assert net.jacobian(factor * x[0]) == pytest.approx(net.jacobian(x[0]), rel=1e-12, abs=1e-14)
+
+
+@settings(max_examples=30)
+@given(seed=seeds, bias_std=st.floats(0, 2))
+def test_a_seed_fixes_the_network(seed, bias_std):
+    one, same, other = (
+        MLP(WIDTHS, "relu", "he", seed=s, bias_std=bias_std) for s in (seed, seed, seed + 1)
+    )
+    generator = MLP(WIDTHS, "relu", "he", seed=np.random.default_rng(seed), bias_std=bias_std)
+    for k, W in enumerate(one.weights):
+        assert np.array_equal(W, same.weights[k])
+        assert np.array_equal(W, generator.weights[k])
+        assert not np.array_equal(W, other.weights[k])
+    assert all(np.array_equal(a, b) for a, b in zip(one.biases, same.biases, strict=True))
+
+
+@settings(max_examples=30)
+@given(seed=seeds, activation=names)
+def test_float32_is_float64_but_for_rounding(seed, activation):
+    wide, x, _, g = problem(seed, activation)
+    narrow, *_ = problem(seed, activation, dtype=np.float32)
+    assert all(
+        np.array_equal(a.astype(np.float32), b)
+        for a, b in zip(wide.weights + wide.biases, narrow.weights + narrow.biases, strict=True)
+    )
+    few = [np.abs(h).min() for h in wide.forward(x).pre[:-1]]
+    if min(few) < 1e-5:  # at a kink a rounding error decides between two slopes
+        return
+    exact = wide.backward(wide.forward(x), g)
+    rounded = narrow.backward(narrow.forward(x), g)
+    # Below 100 roundings of 1.2e-7, each relative to the sum of sizes: allow for cancellation.
+    scale = max(np.abs(d).max() for d in exact.delta) * max(1, np.abs(x).max()) * len(x)
+    for one, two in zip(parameters(exact), parameters(rounded), strict=True):
+        assert two.dtype == np.float32
+        assert np.abs(one - two).max() < 100 * np.finfo(np.float32).eps * scale
+
+
+@settings(max_examples=30)
+@given(seed=seeds, rate=st.floats(0.01, 0.9))
+def test_training_decreases_a_convex_quadratic(seed, rate):
+    """A linear layer with squared error; the rate is a share of 2 / (largest curvature)."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.standard_normal((20, 3)), rng.standard_normal((20, 2))
+    net = MLP([3, 2], "linear", "lecun", seed=rng)
+    features = np.column_stack([x, np.ones(20)])
+    curvature = 2 * np.linalg.eigvalsh(features.T @ features).max() / y.size
+    history = train(net, x, y, loss=squared_error, learning_rate=2 * rate / curvature, epochs=30,
+                    batch_size=20, rng=rng)  # fmt: skip
+    assert (np.diff(history) <= 4 * EPS * history[:-1]).all()
+    assert history[1] < history[0]
+
+
+def test_training_finds_the_least_squares_solution():
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((50, 3)), rng.standard_normal((50, 2))
+    net = MLP([3, 2], "linear", "lecun", seed=1)
+    train(net, x, y, loss=squared_error, learning_rate=0.4, epochs=2000, batch_size=50, rng=rng)
+    best = np.linalg.lstsq(np.column_stack([x, np.ones(50)]), y, rcond=None)[0]
+    assert np.vstack([net.weights[0], net.biases[0]]) == pytest.approx(best, abs=1e-10)
+
+
+@settings(max_examples=30)
+@given(seed=seeds, momentum=st.floats(0, 0.99), batch_size=st.integers(1, 9))
+def test_a_learning_rate_of_zero_changes_nothing(seed, momentum, batch_size):
+    net, x, labels, _ = problem(seed)
+    before = [p.copy() for p in net.weights + net.biases]
+    rng = np.random.default_rng(0)
+    history = train(net, x, labels, loss=cross_entropy, learning_rate=0.0, epochs=3,
+                    momentum=momentum, batch_size=batch_size, rng=rng)  # fmt: skip
+    assert all(map(np.array_equal, before, net.weights + net.biases))
+    if len(x) % batch_size == 0:  # else the mean over batches weighs samples differently
+        loss = cross_entropy(net.forward(x).output, labels)[0]
+        assert history == pytest.approx(loss, rel=1e-13)
+
+
+@settings(max_examples=30)
+@given(batch_size=st.integers(1, 20))
+def test_every_epoch_sees_every_sample_once(batch_size):
+    seen = []
+
+    def remember(outputs, targets):
+        seen.append(targets)
+        return squared_error(outputs, targets)
+
+    y = np.arange(17.0)[:, None]
+    train(MLP([1, 1], "linear", "lecun", seed=0), y / 17, y, loss=remember, learning_rate=0.0,
+          epochs=2, batch_size=batch_size, rng=np.random.default_rng(0))  # fmt: skip
+    first, second = np.split(np.concatenate(seen).ravel(), 2)
+    assert sorted(first) == sorted(second) == list(range(17))
+    assert not np.array_equal(first, second)  # drawn anew; equal with probability 1 / 17!
+    assert max(map(len, seen)) == min(batch_size, 17)
+
+
+def test_training_takes_the_same_way_for_the_same_seed():
+    def run(seed):
+        net, x, labels, _ = problem(1, batch=20)
+        return train(net, x, labels, loss=cross_entropy, learning_rate=0.1, epochs=5,
+                     batch_size=7, rng=np.random.default_rng(seed))  # fmt: skip
+
+    assert np.array_equal(run(3), run(3))
+    assert not np.array_equal(run(3), run(4))
+
+
+def test_divergence_is_a_result_without_a_warning():
+    rng = np.random.default_rng(0)
+    net, x, _, targets = problem(2, "linear")
+    history = train(net, x, targets, loss=squared_error, learning_rate=1e6, epochs=10, rng=rng)
+    assert not np.isfinite(history[-1])
+    signals = MLP([2] * 400, "linear", 100.0, seed=0).forward(np.ones((1, 2)))
+    assert not np.isfinite(signals.output).all()
+
+
+def test_backward_leaves_its_arguments_as_they_are():
+    net, x, labels, g = problem(9)
+    kept = [a.copy() for a in (x, g, *net.weights, *net.biases)]
+    signals = net.forward(x)
+    before = [h.copy() for h in signals.pre + signals.inputs]
+    net.backward(signals, g)
+    cross_entropy(signals.output, labels)
+    assert all(map(np.array_equal, kept, (x, g, *net.weights, *net.biases)))
+    assert all(map(np.array_equal, before, signals.pre + signals.inputs))
+
+
+def test_results_are_named():
+    net, x, _, g = problem(0)
+    signals = net.forward(x)
+    gradients = net.backward(signals, g)
+    assert isinstance(signals, Signals)
+    assert isinstance(gradients, Gradients)
+    assert signals.output is signals.pre[-1]
+    assert [a.shape[1] for a in signals.inputs] == WIDTHS[:-1]
+    assert [d.shape for d in gradients.delta] == [h.shape for h in signals.pre]
+    assert [g.shape for g in gradients.weights] == [W.shape for W in net.weights]
+    assert [g.shape for g in gradients.biases] == [b.shape for b in net.biases]
+    assert gradients.input.shape == x.shape
+
+
+def test_accuracy_counts_the_largest_output():
+    net = MLP([3, 3], "linear", "lecun", seed=0)
+    net.weights[0][:] = np.eye(3)
+    x = np.array([[1.0, 0, 0], [0, 1, 0], [0, 0, 1], [5, 6, 7]])
+    assert accuracy(net, x, np.array([0, 1, 0, 2])) == 0.75
+
+
+def test_a_pair_of_callables_trains_as_its_name_does():
+    named, x, _, g = problem(0, "tanh")
+    pair, *_ = problem(0, (np.tanh, lambda h: 1 - np.tanh(h) ** 2))
+    one, two = (net.backward(net.forward(x), g) for net in (named, pair))
+    assert all(map(np.array_equal, parameters(one), parameters(two)))
+
+
+# Error messages
+
+
+def fitted(**arguments):
+    """Train a small network with some arguments replaced."""
+    arguments = {
+        "x": np.ones((4, 2)), "y": np.zeros((4, 1)), "loss": squared_error, "learning_rate": 0.1,
+        "epochs": 1, "rng": np.random.default_rng(0),
+    } | arguments  # fmt: skip
+    return train(MLP([2, 1], "relu", "he", seed=0), **arguments)
+
+
+SMALL = MLP([2, 3, 1], "relu", "he", seed=0)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: MLP([2, 1], "rleu", "he", seed=0), "activation must be one of linear, "),
+        (lambda: MLP([2, 1], "relu", "kaiming", seed=0), "received 'kaiming'"),
+        (lambda: MLP([2, 1], "relu", -1.0, seed=0), "received -1.0"),
+        (lambda: MLP([], "relu", "he", seed=0), "widths must be two or more positive integers; "
+                                                "received []"),
+        (lambda: MLP([5], "relu", "he", seed=0), "received [5]"),
+        (lambda: MLP([2, 0, 1], "relu", "he", seed=0), "received [2, 0, 1]"),
+        (lambda: MLP([2, -3], "relu", "he", seed=0), "received [2, -3]"),
+        (lambda: MLP([2, 1], "relu", "he", seed=0, bias_std=-0.5),
+         "bias_std must be a finite number >= 0; received -0.5"),
+        (lambda: MLP([2, 1], "relu", "he", seed=0, bias_std=np.nan), "received nan"),
+        (lambda: MLP([2, 1], "relu", "he", seed=0, bias_std=np.inf), "received inf"),
+        (lambda: MLP([2, 1], "relu", "he", seed=0, dtype=np.float16),
+         "dtype must be float64 or float32; received"),
+        (lambda: MLP([2, 1], "relu", "he", seed=0, dtype=int), "dtype must be float64 or float32"),
+        (lambda: SMALL.forward(np.ones((4, 3))), "x must have shape (batch, 2); received (4, 3)"),
+        (lambda: SMALL.forward(np.ones(2)), "x must have shape (batch, 2); received (2,)"),
+        (lambda: SMALL.forward(np.ones((1, 4, 2))), "received (1, 4, 2)"),
+        (lambda: SMALL.forward([[np.nan, 1], [np.inf, -np.inf]]),
+         "x must be finite; received 3 NaN or inf"),
+        (lambda: SMALL.forward([[np.inf, 1]]), "x must be finite; received 1 NaN or inf"),
+        (lambda: SMALL.backward(SMALL.forward(np.ones((4, 2))), np.ones((4, 2))),
+         "grad_output must have the output's shape (4, 1); received (4, 2)"),
+        (lambda: SMALL.backward(SMALL.forward(np.ones((4, 2))), np.ones(4)), "received (4,)"),
+        (lambda: SMALL.jacobian(np.ones(2), layer=2), "layer must index 2 layers; received 2"),
+        (lambda: SMALL.jacobian(np.ones(2), layer=-3), "layer must index 2 layers; received -3"),
+        (lambda: SMALL.jacobian(np.ones(3)), "x must have shape (batch, 2); received (1, 3)"),
+        (lambda: SMALL.jacobian(np.array([np.nan, 0])), "x must be finite; received 1 NaN or inf"),
+        (lambda: cross_entropy(np.zeros((2, 3)), np.array([0, 3])),
+         "labels must be 2 integers from 0 to 2; received shape (2,), 0 to 3"),
+        (lambda: cross_entropy(np.zeros((2, 3)), np.array([-1, 0])), "-1 to 0"),
+        (lambda: cross_entropy(np.zeros((2, 3)), np.array([0, 1, 2])), "received shape (3,)"),
+        (lambda: cross_entropy(np.zeros((2, 3)), np.array([[0], [1]])), "received shape (2, 1)"),
+        (lambda: squared_error(np.zeros((2, 1)), np.zeros(2)),
+         "targets must have the outputs' shape (2, 1); received (2,)"),
+        (lambda: fitted(y=np.zeros((3, 1))), "x and y must hold as many samples; received 4 and 3"),
+        (lambda: fitted(x=np.ones((0, 2)), y=np.zeros((0, 1))), "received 0 and 0"),
+        (lambda: fitted(x=np.full((4, 2), np.nan)), "x must be finite; received 8 NaN or inf"),
+    ],
+)  # fmt: skip
+def test_bad_input(call, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        call()
+
+
+@pytest.mark.parametrize("bad", [3, None, (np.sin,)])
+def test_activation_of_the_wrong_type(bad):
+    with pytest.raises(TypeError, match="activation must be a name or a pair of callables"):
+        MLP([2, 1], bad, "he", seed=0)

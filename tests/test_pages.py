@@ -1,0 +1,195 @@
+"""The book's pages: their sources, and (marked `built`) what `make book` has made of them."""
+
+import re
+from html.parser import HTMLParser
+from urllib.parse import unquote, urlsplit
+
+import nbformat
+import pytest
+import yaml
+
+from tests.notebooks import ROOT
+
+HTML = ROOT / "_build" / "html"
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text("utf-8"))
+CHAPTERS = [chapter["file"] for part in TOC["parts"] for chapter in part["chapters"]]
+DOCUMENTS = [TOC["root"], *CHAPTERS]
+#: Attributes from which a browser fetches without being asked.
+FETCHED = {
+    "script": ("src",), "img": ("src", "srcset"), "iframe": ("src",), "source": ("src", "srcset"),
+    "video": ("src", "poster"), "audio": ("src",), "embed": ("src",), "object": ("data",),
+    "input": ("src",),
+}  # fmt: skip
+FETCHED_RELATIONS = {"stylesheet", "icon", "preload", "prefetch", "modulepreload", "preconnect"}
+EXTERNAL = re.compile(r"^\s*(?:[a-z]+:)?//|@import|url\(\s*['\"]?(?:[a-z]+:)?//", re.I)
+
+
+def markdown_sources():
+    """Yield (name, text) of every Markdown page and of every notebook's Markdown cells."""
+    for path in [*sorted((ROOT / "book").glob("*.md")), *sorted(ROOT.glob("*.md"))]:
+        yield str(path.relative_to(ROOT)), path.read_text("utf-8")
+    for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
+        cells = nbformat.read(path, as_version=4).cells
+        texts = [cell.source for cell in cells if cell.cell_type == "markdown"]
+        captions = [cell.metadata.get("mystnb", {}).get("figure", {}) for cell in cells]
+        texts += [figure.get("caption", "") for figure in captions]
+        yield str(path.relative_to(ROOT)), "\n\n".join(texts)
+
+
+def without_code(text):
+    """Return Markdown without code blocks; directives stay."""
+    return re.sub(r"^(```+)(?!\{)[^\n]*\n.*?^\1", "", text, flags=re.M | re.S)
+
+
+def test_every_source_is_in_the_table_of_contents_and_the_other_way_round():
+    sources = [*(ROOT / "book").glob("*.md"), *(ROOT / "notebooks").glob("*.ipynb")]
+    assert sorted(DOCUMENTS) == sorted(
+        str(path.relative_to(ROOT).with_suffix("")) for path in sources
+    )
+
+
+def test_chapters_stand_in_reading_order():
+    notebooks = [file for file in CHAPTERS if file.startswith("notebooks/")]
+    assert notebooks == sorted(notebooks)
+
+
+def test_relative_links_lead_somewhere():
+    broken = []
+    for name, text in markdown_sources():
+        for target in re.findall(r"\]\(([^)\s]+)\)", without_code(text)):
+            parts = urlsplit(target)
+            if parts.scheme or not parts.path:
+                continue
+            path = (ROOT / name).parent / unquote(parts.path)
+            if not any(path.with_name(path.name + end).exists() for end in ("", ".md", ".ipynb")):
+                broken.append(f"{name}: {target}")
+    assert broken == []
+
+
+def test_links_to_the_web_are_encrypted():
+    plain = [
+        f"{name}: {link}"
+        for name, text in markdown_sources()
+        for link in re.findall(r"http://[^\s)>\"]+", without_code(text))
+        if urlsplit(link).hostname not in ("localhost", "127.0.0.1")
+    ]
+    assert plain == []
+
+
+def bibliography():
+    """Return the keys of the bibliography, with repetitions."""
+    text = (ROOT / "book" / "references.bib").read_text("utf-8")
+    return re.findall(r"^\s*@\w+\s*\{\s*([^,\s]+)", text, flags=re.M)
+
+
+def test_every_citation_is_in_the_bibliography_and_every_entry_is_listed():
+    keys = bibliography()
+    assert len(keys) == len(set(keys)), "a key is there twice"
+    cited, listed = set(), False
+    for name, text in markdown_sources():
+        for group in re.findall(r"\{cite(?::\w+)?\}`([^`]+)`", text):
+            used = {key.strip() for key in group.split(",")}
+            assert used <= set(keys), f"{name}: {used - set(keys)}"
+            cited |= used
+        listed = listed or bool(re.search(r"\{bibliography\}[^`]*:(?:all|filter): ?", text))
+    assert listed or set(keys) <= cited, f"never cited: {set(keys) - cited}"
+
+
+class Loads(HTMLParser):
+    """Collects what a page fetches, the targets of its links, and its pictures without a text."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.fetched, self.links, self.ids, self.mute = [], [], set(), []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.ids |= {given.get("id"), given.get("name")}
+        self.fetched += [given[name] for name in FETCHED.get(tag, ()) if given.get(name)]
+        if tag == "link" and FETCHED_RELATIONS & set(given.get("rel", "").split()):
+            self.fetched.append(given.get("href", ""))
+        if tag == "a" and given.get("href"):
+            self.links.append(given["href"])
+        if tag == "img" and not given.get("alt"):
+            self.mute.append(given.get("src"))
+        if EXTERNAL.search(given.get("style") or ""):
+            self.fetched.append(given["style"])
+
+
+@pytest.fixture(scope="module")
+def pages():
+    """Every built page, parsed: path -> Loads."""
+    if not HTML.is_dir():
+        pytest.skip("the book is not built; `make book` builds it and runs these tests")
+    paths = sorted(set(HTML.rglob("*.html")) - set((HTML / "_static").rglob("*.html")))
+    return {path: Loads(path.read_text("utf-8")) for path in paths}
+
+
+@pytest.mark.built
+def test_every_page_exists_and_has_a_title(pages):
+    for document in DOCUMENTS:
+        text = (HTML / f"{document}.html").read_text("utf-8")
+        assert re.search(r"<h1>\s*\S", text), document
+    assert DOCUMENTS[0] in (HTML / "index.html").read_text("utf-8")
+
+
+@pytest.mark.built
+def test_no_page_fetches_anything_from_another_host(pages):
+    outside = {
+        str(path.relative_to(HTML)): [url for url in page.fetched if EXTERNAL.search(url)]
+        for path, page in pages.items()
+    }
+    assert {name: urls for name, urls in outside.items() if urls} == {}
+    for path in HTML.rglob("*.css"):
+        found = re.search(r"(?:@import\s|url\()[^;)]*//[^;)]*", path.read_text("utf-8"))
+        assert not found, f"{path.name}: {found[0]}"
+
+
+@pytest.mark.built
+def test_all_that_a_page_fetches_or_links_to_is_there(pages):
+    broken = []
+    for path, page in pages.items():
+        for target in {*page.fetched, *page.links}:
+            parts = urlsplit(target)
+            if parts.scheme or parts.netloc:
+                continue
+            file = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            known = pages.get(file)
+            if not file.exists() or (
+                known and parts.fragment and unquote(parts.fragment) not in known.ids
+            ):
+                broken.append(f"{path.relative_to(HTML)}: {target}")
+    assert broken == []
+
+
+@pytest.mark.built
+def test_mathematics_is_set_by_the_copy_that_comes_with_the_book(pages):
+    for document in DOCUMENTS:
+        page = pages[HTML / f"{document}.html"]
+        text = (HTML / f"{document}.html").read_text("utf-8")
+        if 'class="math' in text:
+            assert any("_static/mathjax/tex-mml-chtml.js" in url for url in page.fetched), document
+    for needed in ("tex-mml-chtml.js", "LICENSE", "output/chtml/fonts/woff-v2/MathJax_Zero.woff"):
+        assert (HTML / "_static" / "mathjax" / needed).exists()
+
+
+@pytest.mark.built
+def test_every_picture_has_a_text_that_stands_for_it(pages):
+    mute = {str(path.relative_to(HTML)): page.mute for path, page in pages.items() if page.mute}
+    assert mute == {}
+
+
+@pytest.mark.built
+def test_directives_are_shown_as_what_they_are(pages):
+    for document in DOCUMENTS:
+        text = (HTML / f"{document}.html").read_text("utf-8")
+        article = re.sub(r"<pre>.*?</pre>|<code.*?</code>", "", text, flags=re.S)
+        found = re.search(r":::|\{(?:numref|cite|doc|ref|eq|term)[\w:]*\}`?|```\{", article)
+        assert not found, f"{document}: {found[0]}"
+
+
+@pytest.mark.built
+def test_no_page_names_the_machine_that_built_it(pages):
+    for path in pages:
+        assert str(ROOT) not in path.read_text("utf-8"), path
