@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradutils.networks import MLP, clip, cross_entropy, squared_error, train
+from gradutils.networks import MLP, accuracy, clip, cross_entropy, squared_error, train
 from gradutils.normalizations import NORMALIZATIONS
 
 seeds = st.integers(0, 999)
@@ -130,6 +130,11 @@ def test_clipping_keeps_the_direction_and_bounds_the_norm(seed, norm):
     assert cosine == pytest.approx(1)
 
 
+def test_clipping_far_outside_float32_squares():
+    (clipped,) = clip([np.array([1e25], np.float32)], 1.0)
+    assert clipped == pytest.approx(1.0)
+
+
 def test_clipping_bounds_every_step_of_training():
     rng = np.random.default_rng(0)
     net = MLP([2, 2], "linear", "lecun", seed=0)
@@ -140,6 +145,12 @@ def test_clipping_bounds_every_step_of_training():
     assert np.sqrt(sum((m**2).sum() for m in moved)) == pytest.approx(0.05)
 
 
+def quick(**options):
+    net, ones = MLP([1, 1], "relu", "he", seed=0), np.ones((1, 1))
+    options = {"learning_rate": 0.1, "epochs": 1, "rng": np.random.default_rng(0)} | options
+    return train(net, ones, ones, loss=squared_error, **options)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -147,10 +158,15 @@ def test_clipping_bounds_every_step_of_training():
          "normalization must be None or one of batch, layer, rms; received 'group'"),
         (lambda: MLP([2, 2, 2], "relu", "he", seed=0, normalization="batch").jacobian(np.ones(2)),
          "normalization must not be 'batch'"),
+        (lambda: MLP([2, 2], "relu", "he", seed=0, residual=np.nan),
+         "residual must be None or a finite number; received nan"),
+        (lambda: accuracy(MLP([2, 2], "relu", "he", seed=0), np.ones((3, 2)), np.ones((3, 1))),
+         r"labels must have shape \(3,\); received \(3, 1\)"),
+        (lambda: quick(epochs=0), "epochs must be a positive integer; received 0"),
+        (lambda: quick(batch_size=0), "batch_size must be a positive integer; received 0"),
+        (lambda: quick(learning_rate=np.nan), "learning_rate must be a finite number >= 0"),
         (lambda: clip([np.ones(2)], 0.0), "norm must be > 0; received 0.0"),
-        (lambda: train(MLP([1, 1], "relu", "he", seed=0), np.ones((1, 1)), np.ones((1, 1)),
-                       loss=squared_error, learning_rate=1, epochs=1, optimizer="lion",
-                       rng=np.random.default_rng(0)),
+        (lambda: quick(optimizer="lion"),
          "optimizer must be 'sgd' or 'adam'; received 'lion'"),
     ],
 )  # fmt: skip

@@ -106,6 +106,8 @@ class MLP:
     ) -> None:
         if len(widths) < 2 or any(width < 1 for width in widths):
             raise ValueError(f"widths must be two or more positive integers; received {widths!r}")
+        if residual is not None and not np.isfinite(residual):
+            raise ValueError(f"residual must be None or a finite number; received {residual!r}")
         if not 0 <= bias_std < np.inf:
             raise ValueError(f"bias_std must be a finite number >= 0; received {bias_std!r}")
         if np.dtype(dtype) not in (np.float64, np.float32):
@@ -216,7 +218,7 @@ class MLP:
             delta=deltas,
             weights=[self._stored(x.T @ d) for x, d in zip(signals.inputs, branch, strict=True)],
             biases=[self._stored(d.sum(axis=0)) for d in branch],
-            input=deltas[0] @ self.weights[0].T,
+            input=self._stored(deltas[0] @ self.weights[0].T),
         )
 
     @_quiet
@@ -366,7 +368,7 @@ def train(
     Raises
     ------
     ValueError
-        If x and y do not hold as many samples, or the optimizer is unknown.
+        If x and y do not hold as many samples, or an option is out of its range.
 
     Examples
     --------
@@ -380,8 +382,7 @@ def train(
     """
     if len(x) != len(y) or len(x) == 0:
         raise ValueError(f"x and y must hold as many samples; received {len(x)} and {len(y)}")
-    if optimizer not in ("sgd", "adam"):
-        raise ValueError(f"optimizer must be 'sgd' or 'adam'; received {optimizer!r}")
+    _check_training(learning_rate, epochs, batch_size, optimizer)
     parameters = net.weights + net.biases
     slots = [(np.zeros_like(p), np.zeros_like(p)) for p in parameters]
     history, step = np.empty(epochs), 0
@@ -404,6 +405,16 @@ def train(
     return history
 
 
+def _check_training(learning_rate: float, epochs: int, batch_size: int, optimizer: str) -> None:
+    for name, value in {"epochs": epochs, "batch_size": batch_size}.items():
+        if not (isinstance(value, int | np.integer) and value >= 1):
+            raise ValueError(f"{name} must be a positive integer; received {value!r}")
+    if not 0 <= learning_rate < np.inf:
+        raise ValueError(f"learning_rate must be a finite number >= 0; received {learning_rate!r}")
+    if optimizer not in ("sgd", "adam"):
+        raise ValueError(f"optimizer must be 'sgd' or 'adam'; received {optimizer!r}")
+
+
 def clip(gradients: list[np.ndarray], norm: float) -> list[np.ndarray]:
     """Scale gradients down, all by one factor, to a joint norm of at most `norm`.
 
@@ -417,7 +428,7 @@ def clip(gradients: list[np.ndarray], norm: float) -> list[np.ndarray]:
         raise ValueError(f"norm must be > 0; received {norm!r}")
     if norm == np.inf:
         return gradients
-    total = np.sqrt(sum(np.vdot(g, g) for g in gradients))
+    total = np.sqrt(sum(float((g.astype(np.float64) ** 2).sum()) for g in gradients))
     return [g * min(1.0, norm / total) for g in gradients] if total > 0 else gradients
 
 
@@ -447,4 +458,6 @@ def accuracy(net: MLP, x: np.ndarray, labels: np.ndarray) -> float:
     x : ndarray, shape (samples, inputs)
     labels : ndarray of int, shape (samples,)
     """
+    if labels.shape != (len(x),):
+        raise ValueError(f"labels must have shape ({len(x)},); received {labels.shape}")
     return float((net.forward(x).output.argmax(axis=1) == labels).mean())
