@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from gradutils import datasets, networks
-from gradutils.patients import FAINT, PATIENTS, patient
+from gradutils.patients import FAINT, PATIENTS, patient, treat
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +64,23 @@ def test_unknown_patient():
         ValueError, match="name must be one of deep sigmoid, .*; received 'healthy'"
     ):
         patient("healthy", seed=0)
+
+
+def test_treatment_is_plain_training_at_the_rate_of_the_lowest_loss():
+    split = datasets.digits(np.random.default_rng(0))
+    rates, expected, losses = [1e-3, 1e-2, 1e3], [], []
+    for rate in rates:
+        net = patient("float16", seed=4, storage=None)
+        history = networks.train(
+            net, split.x_train[:128], split.y_train[:128], loss=networks.cross_entropy,
+            learning_rate=rate, epochs=3, rng=np.random.default_rng(4), momentum=0.9,
+        )  # fmt: skip
+        losses.append(history[-1])
+        expected.append(networks.accuracy(net, split.x_test, split.y_test))
+    arm = treat(
+        lambda seed: patient("float16", seed=seed, storage=None),
+        learning_rates=rates, seeds=[4], samples=128, epochs=3, momentum=0.9,
+    )  # fmt: skip
+    assert arm.accuracy[:, 0].tolist() == expected
+    assert arm.learning_rate == rates[int(np.nanargmin(losses))]
+    assert arm.best.tolist() == [expected[rates.index(arm.learning_rate)]]

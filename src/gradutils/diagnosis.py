@@ -23,7 +23,7 @@ class Threshold(NamedTuple):
     source: str
 
 
-#: The limits of `diagnose`. `thresholds={name: number}` replaces a limit.
+#: The limits of `diagnose`, by name.
 THRESHOLDS = {
     "vanishing": Threshold(
         2.2,

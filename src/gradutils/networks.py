@@ -52,6 +52,18 @@ class Gradients(NamedTuple):
     input: np.ndarray
 
 
+class LayerNorms(NamedTuple):
+    """Sizes of the signals of one batch, each an ndarray of shape (layers,).
+
+    forward is the root mean square of h_l; backward the norm of dL/dh_l over the batch; weights
+    the norm of dL/dW_l.
+    """
+
+    forward: np.ndarray
+    backward: np.ndarray
+    weights: np.ndarray
+
+
 class MLP:
     """A fully connected network with one activation and one rule for its weights.
 
@@ -320,6 +332,39 @@ def squared_error(outputs: np.ndarray, targets: np.ndarray) -> tuple[float, np.n
         )
     error = outputs - targets
     return float((error**2).mean()), 2 * error / error.size
+
+
+@_quiet
+def layer_norms(
+    net: MLP, x: np.ndarray, y: np.ndarray, *, loss: Loss = cross_entropy
+) -> LayerNorms:
+    """Return how large the forward and backward signals of one batch are in each layer.
+
+    Parameters
+    ----------
+    net : MLP
+    x : ndarray, shape (batch, inputs)
+    y : ndarray, shape (batch, ...)
+        As the loss takes it.
+    loss : callable
+        (outputs, targets) -> (loss, gradient).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> net = MLP([64] * 51, "linear", "orthogonal", seed=0)
+    >>> x = np.random.default_rng(1).standard_normal((100, 64))
+    >>> norms = layer_norms(net, x, np.zeros((100, 64)), loss=squared_error)
+    >>> f"{norms.forward[-1] / norms.forward[0]:.4f} {norms.backward[0] / norms.backward[-1]:.4f}"
+    '1.0000 1.0000'
+    """
+    signals = net.forward(x)
+    gradients = net.backward(signals, loss(signals.output, y)[1])
+    return LayerNorms(
+        forward=np.array([np.sqrt(np.mean(h**2)) for h in signals.pre]),
+        backward=np.array([np.linalg.norm(delta) for delta in gradients.delta]),
+        weights=np.array([np.linalg.norm(g) for g in gradients.weights]),
+    )
 
 
 @_quiet

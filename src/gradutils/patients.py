@@ -4,11 +4,12 @@ Each is defined once, here. A chapter takes a patient as it is, or with one thin
 ``patient("deep relu", seed=0, initializer="he")``.
 """
 
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradutils import networks
+from gradutils import datasets, networks
 
 _WIDTH = 64
 FAINT = 2.0**-20  # weight of the loss in the float16 run: an auxiliary task among others
@@ -46,6 +47,19 @@ PATIENTS: dict[str, dict[str, Any]] = {
 }
 
 
+class Treatment(NamedTuple):
+    """What `treat` measured.
+
+    accuracy is the share of the test digits named right, shape (learning rates, seeds);
+    learning_rate is the one of the lowest mean training loss at the end, and best its row of
+    accuracy, shape (seeds,).
+    """
+
+    accuracy: np.ndarray
+    learning_rate: float
+    best: np.ndarray
+
+
 def patient(name: str, *, seed: int | np.random.Generator, **changes: Any) -> networks.MLP:
     """Return the sick network of that name, with the given arguments of `MLP` changed.
 
@@ -70,3 +84,56 @@ def patient(name: str, *, seed: int | np.random.Generator, **changes: Any) -> ne
     if name not in PATIENTS:
         raise ValueError(f"name must be one of {', '.join(PATIENTS)}; received {name!r}")
     return networks.MLP(**(PATIENTS[name] | changes), seed=seed)
+
+
+def treat(
+    make: Callable[[int], networks.MLP],
+    *,
+    learning_rates: Sequence[float],
+    seeds: Sequence[int] = (0, 1, 2),
+    samples: int = 512,
+    epochs: int = 10,
+    loss: networks.Loss = networks.cross_entropy,
+    **options: Any,
+) -> Treatment:
+    """Train a patient on the digits at several learning rates, each with several seeds.
+
+    The same data, the same budget and the same small search for every arm of a comparison.
+
+    Parameters
+    ----------
+    make : callable
+        seed -> a fresh network with 64 inputs and 10 outputs.
+    learning_rates : sequence of float
+    seeds : sequence of int
+        One run each; a seed draws the weights and the order of the samples.
+    samples : int
+        Of the training digits.
+    epochs : int
+    loss : callable
+    **options
+        Passed on to `gradutils.networks.train`: optimizer, momentum, clip_norm, batch_size.
+
+    Examples
+    --------
+    >>> arm = treat(
+    ...     lambda seed: patient("deep relu", seed=seed, initializer="he"),
+    ...     learning_rates=[1e-4, 1e-2], seeds=[0], momentum=0.9,
+    ... )
+    >>> arm.learning_rate, arm.accuracy.shape
+    (0.01, (2, 1))
+    """
+    data = datasets.digits(np.random.default_rng(0))
+    x, y = data.x_train[:samples], data.y_train[:samples]
+    final, accuracy = np.empty((2, len(learning_rates), len(seeds)))
+    for i, rate in enumerate(learning_rates):
+        for j, seed in enumerate(seeds):
+            net = make(seed)
+            history = networks.train(
+                net, x, y, loss=loss, learning_rate=rate, epochs=epochs,
+                rng=np.random.default_rng(seed), **options,
+            )  # fmt: skip
+            final[i, j] = history[-1]
+            accuracy[i, j] = networks.accuracy(net, data.x_test, data.y_test)
+    best = int(np.argmin(np.nan_to_num(final, nan=np.inf, posinf=np.inf).mean(axis=1)))
+    return Treatment(accuracy, learning_rates[best], accuracy[best])
