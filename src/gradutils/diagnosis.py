@@ -240,17 +240,24 @@ def _nonfinite(seen: Probe) -> list[Finding]:
         bad = [layer for layer in layers if getattr(layer, field)]
         if bad:
             count = getattr(bad[0], field)
-            advice = {
-                "weights": "Go back to the last good checkpoint, clip by global norm and lower "
-                "the learning rate, and let GradientMonitor(on_alarm='stop') find the step.",
-                "outputs": "Scale the data or the weights; in float16, keep this layer in float32.",
-                "backward signal": "Clip by global norm; in float16, lower the loss scale.",
+            advice, chapter = {
+                "weights": (
+                    "Go back to the last good checkpoint, clip by global norm and lower the "
+                    "learning rate, and let GradientMonitor(on_alarm='stop') find the step.",
+                    "13_clipping",
+                ),
+                "outputs": (
+                    "Scale the data or the weights; in float16, keep this layer in float32.",
+                    "04_jacobian_products",
+                ),
+                "backward signal": (
+                    "Clip by global norm; in float16, lower the loss scale.",
+                    "13_clipping",
+                ),
             }[what]
             evidence = f"{count} NaN or inf, first in the {what} of {bad[0].name}"
             names = [layer.name for layer in bad]
-            return [
-                Finding("non-finite", names, count, 0, evidence, advice, "04_jacobian_products")
-            ]
+            return [Finding("non-finite", names, count, 0, evidence, advice, chapter)]
     if not np.isfinite(seen.loss):
         advice = "Compute the loss from logits, and look for log(0) or division by zero in it."
         return [Finding("non-finite", [], seen.loss, 0, "the loss is not finite, every layer is",
@@ -285,17 +292,8 @@ def _scale(seen: Probe, limits: Mapping[str, float]) -> list[Finding]:
     kind = "exploding" if off > 0 else "vanishing"
     evidence = f"the inputs have a root mean square of {10**off:.1e}"
     advice = "Scale the inputs to mean 0 and variance 1: a Normalization layer adapts to them."
-    return [
-        Finding(
-            kind,
-            [first[0].name],
-            off,
-            limits["data scale"],
-            evidence,
-            advice,
-            "05_signal_propagation",
-        )
-    ]
+    names, limit = [first[0].name], limits["data scale"]
+    return [Finding(kind, names, off, limit, evidence, advice, "05_signal_propagation")]
 
 
 def _decades(first: float, last: float) -> float:
@@ -311,14 +309,14 @@ def _vanishing(
     advice, chapter = (
         "Draw the weights for the activation (He for ReLU, Glorot for tanh), or add skip "
         "connections or layer normalisation; replace sigmoids.",
-        "05_signal_propagation",
+        "10_initialization",
     )
     if rescued is not None:
         truth = -_decades(_trunk(rescued.layers)[0].backward, _trunk(rescued.layers)[-1].backward)
         if -decades - truth >= limits["underflow"]:
             evidence += f"; with a larger loss scale, by {max(truth, 0.0):.1f}: numbers round to 0"
             advice = "Scale the loss (keras.optimizers.LossScaleOptimizer), or compute in bfloat16."
-            chapter = "04_jacobian_products"
+            chapter = "19_outlook"
     return Finding("vanishing", names, -decades, limits["vanishing"], evidence, advice, chapter)
 
 
@@ -326,10 +324,10 @@ def _exploding(seen: Probe, decades: float, names: list[str], limits: Mapping) -
     evidence = f"the backward signal grows by {decades:.1f} decades over {len(names)} layers"
     if any(layer.kind == "BatchNormalization" for layer in seen.layers):
         evidence += "; batch normalisation in a deep net without skip connections does that"
-        advice, chapter = "Add skip connections, or use fewer layers.", "05_signal_propagation"
+        advice, chapter = "Add skip connections, or use fewer layers.", "14_normalization"
     else:
         advice = "Draw smaller weights, scale or normalise residual branches, clip by global norm."
-        chapter = "05_signal_propagation"
+        chapter = "10_initialization"
     return Finding("exploding", names, decades, limits["exploding"], evidence, advice, chapter)
 
 
@@ -339,14 +337,15 @@ def _through_time(cell: LayerRecord, decades: float, limits: Mapping) -> list[Fi
         return []
     kind, verb = ("vanishing", "falls") if decades < 0 else ("exploding", "grows")
     evidence = f"the backward signal {verb} by {abs(decades):.1f} decades over {steps} time steps"
-    advice = {
-        "vanishing": "Use an LSTM or GRU and raise its forget bias towards ln(steps), or shorten "
-        "the sequences.",
-        "exploding": "Clip by global norm; draw the recurrent matrix orthogonal.",
+    advice, chapter = {
+        "vanishing": (
+            "Use an LSTM or GRU and raise its forget bias towards ln(steps), or shorten the "
+            "sequences.",
+            "16_gates",
+        ),
+        "exploding": ("Clip by global norm; draw the recurrent matrix orthogonal.", "13_clipping"),
     }[kind]
-    return [
-        Finding(kind, [cell.name], abs(decades), limits[kind], evidence, advice, "06_recurrence")
-    ]
+    return [Finding(kind, [cell.name], abs(decades), limits[kind], evidence, advice, chapter)]
 
 
 def _units(seen: Probe, limits: Mapping[str, float]) -> list[Finding]:
@@ -364,10 +363,11 @@ def _units(seen: Probe, limits: Mapping[str, float]) -> list[Finding]:
         if bad:
             worst = max(getattr(layer, field) for layer in bad)
             noun = "units are dead" if kind == "dead units" else "outputs are saturated"
-            evidence = f"up to {worst:.0%} of a layer's {noun}, in {len(bad)} layers"
+            where = "in 1 layer" if len(bad) == 1 else f"in {len(bad)} layers"
+            evidence = f"up to {worst:.0%} of a layer's {noun}, {where}"
             names = [layer.name for layer in bad]
             findings.append(
-                Finding(kind, names, worst, limits[kind], evidence, advice, "02_concepts")
+                Finding(kind, names, worst, limits[kind], evidence, advice, "09_activations")
             )
     return findings
 
