@@ -96,3 +96,11 @@ def test_a_seed_fixes_the_data(draw):
 def test_bad_input(call, message, rng):
     with pytest.raises(ValueError, match=message):
         call(rng)
+
+
+def test_spirals_cover_the_disc_evenly():
+    # Area grows with the square of the radius: (0.25 - 0.01) / 0.99 of the points lie within 1/2.
+    # 4 standard errors of a share of 0.242 over 10,000 draws: 0.017.
+    x, _ = datasets.spirals(10_000, np.random.default_rng(5), noise=0)
+    within = np.mean(np.linalg.norm(x, axis=1) < 0.5)
+    assert within == pytest.approx(0.24 / 0.99, abs=0.017)

@@ -34,7 +34,7 @@ MAY_IMPORT = {
 }
 HEAVY = {"keras", "tensorflow", "matplotlib"}
 MAX_CODE_LINES = 1700
-MAX_PUBLIC_NAMES = 55
+MAX_PUBLIC_NAMES = 42
 MAX_FUNCTION_LINES = 40
 TOP_LEVEL = {
     ".ci", ".github", ".gitignore", ".pre-commit-config.yaml", "CITATION.cff", "CONTRIBUTING.md",
@@ -112,12 +112,22 @@ def test_the_package_is_within_its_budget():
     assert size <= MAX_CODE_LINES
 
 
-def test_public_names_are_few():
+def is_record(node):
+    """Whether a class only names the fields of a result."""
+    return isinstance(node, ast.ClassDef) and (
+        any(ast.unparse(base) == "NamedTuple" for base in node.bases)
+        or any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list)
+    )
+
+
+def test_public_names_to_call_are_few():
     names = [
         f"{path.stem}.{node.name}"
         for path in MODULES
         for node in ast.parse(path.read_text("utf-8")).body
-        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.name.startswith("_")
+        if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        and not node.name.startswith("_")
+        and not is_record(node)
     ]
     assert len(names) <= MAX_PUBLIC_NAMES, names
 

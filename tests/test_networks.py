@@ -20,6 +20,7 @@ from gradutils.networks import (
     Signals,
     accuracy,
     cross_entropy,
+    layer_norms,
     squared_error,
     train,
 )
@@ -658,3 +659,26 @@ def test_bad_input(call, message):
 def test_activation_of_the_wrong_type(bad):
     with pytest.raises(TypeError, match="activation must be a name or a pair of callables"):
         MLP([2, 1], bad, "he", seed=0)
+
+
+def test_layer_norms_of_one_linear_layer_by_hand():
+    net = MLP([1, 1], "linear", 0.0, seed=0)
+    net.weights[0][:] = 2.0
+    x, y = np.array([[3.0], [4.0]]), np.zeros((2, 1))
+    norms = layer_norms(net, x, y, loss=squared_error)
+    # Outputs 6 and 8; dL/dh = 2 h / 2 = h; dL/dW = sum of h x.
+    assert norms.forward.tolist() == [np.sqrt(50)]
+    assert norms.backward.tolist() == [10.0]
+    assert norms.weights.tolist() == [50.0]
+
+
+def test_layer_norms_fall_by_the_factor_of_theory():
+    # 50 ReLU layers, Glorot weights: half of the squared signal per layer, both ways.
+    # The log of the squared norm spreads by sqrt(5 beta), beta = 50 / 256 (Hanin 2018): 1.0.
+    # The tolerance is four of them.
+    net = MLP([256] * 51, "relu", "glorot", seed=3)
+    x = np.random.default_rng(0).standard_normal((64, 256))
+    norms = layer_norms(net, x, np.zeros((64, 256)), loss=lambda h, y: (0.0, x))
+    expected = 49 * np.log(0.5)
+    assert 2 * np.log(norms.backward[0] / norms.backward[-1]) == pytest.approx(expected, abs=4)
+    assert 2 * np.log(norms.forward[-1] / norms.forward[0]) == pytest.approx(expected, abs=4)
