@@ -1,5 +1,6 @@
 """Small data sets that need no download, each drawn from a seeded generator."""
 
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -88,9 +89,7 @@ def digits(rng: np.random.Generator, *, test_share: float = 0.25) -> Split:
     """
     if not 0 < test_share < 1:
         raise ValueError(f"test_share must lie between 0 and 1; received {test_share!r}")
-    from sklearn.datasets import load_digits  # slow to import, and needed only here
-
-    x, y = load_digits(return_X_y=True)
+    x, y = _load_digits()
     order = rng.permutation(len(x))
     x, y = x[order], y[order]
     cut = round(len(x) * (1 - test_share))
@@ -98,6 +97,13 @@ def digits(rng: np.random.Generator, *, test_share: float = 0.25) -> Split:
     x = (x - mean) / np.where(std > 0, std, 1)
     x[:, std == 0] = 0
     return Split(x[:cut], y[:cut], x[cut:], y[cut:])
+
+
+@cache
+def _load_digits() -> tuple[np.ndarray, np.ndarray]:
+    from sklearn.datasets import load_digits  # slow to import, and needed only here
+
+    return load_digits(return_X_y=True)
 
 
 def adding_problem(
