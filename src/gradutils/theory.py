@@ -224,7 +224,8 @@ def critical_sigma_w(activation: ActivationLike, sigma_b: float = 0.0) -> float:
     if excess(grid[0]) < 0:
         for low, high in zip(grid[:-1], grid[1:], strict=True):
             if excess(high) >= 0:
-                return float(brentq(excess, low, high, xtol=1e-13))
+                # Near a flat root the excess is rounding noise, and brentq falls back to bisection.
+                return float(brentq(excess, low, high, xtol=1e-13, maxiter=1000))
     raise ValueError(f"activation {activation!r} has no critical sigma_w between 0.05 and 50")
 
 
