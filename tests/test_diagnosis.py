@@ -134,7 +134,7 @@ def test_recurrent_layers_are_judged_over_time(gain, verdict):
 def test_report_as_text_html_and_picture():
     found = diagnose(net(12, "sigmoid", 1), X, Y)
     text, page = str(found), found._repr_html_()
-    for word in ("vanishing", "advice", "05_signal_propagation"):
+    for word in ("vanishing", "advice", "10_initialization"):
         assert word in text
     assert "<strong>vanishing</strong>" in page
     lines = {line.get_label(): line.get_ydata() for line in found.plot().lines}
