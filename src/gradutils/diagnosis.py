@@ -324,7 +324,7 @@ def _exploding(seen: Probe, decades: float, names: list[str], limits: Mapping) -
     evidence = f"the backward signal grows by {decades:.1f} decades over {len(names)} layers"
     if any(layer.kind == "BatchNormalization" for layer in seen.layers):
         evidence += "; batch normalisation in a deep net without skip connections does that"
-        advice, chapter = "Add skip connections, or use fewer layers.", "15_skip_connections"
+        advice, chapter = "Add skip connections, or use fewer layers.", "14_normalization"
     else:
         advice = "Draw smaller weights, scale or normalise residual branches, clip by global norm."
         chapter = "10_initialization"

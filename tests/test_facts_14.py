@@ -1,0 +1,123 @@
+"""Facts of the chapter on normalization: factors at the start, and what scale invariance does."""
+
+import numpy as np
+import pytest
+
+from gradutils import activations, datasets, networks, patients, theory
+
+
+def log_factors(normalization, activation, rule="he", width=256, batch=128, draws=4, first_seed=10):
+    """Mean log growth of the squared backward signal per layer, over 20 layers; one per draw."""
+    logs = []
+    for seed in range(first_seed, first_seed + draws):
+        rng = np.random.default_rng(seed)
+        widths = [width] * 33
+        net = networks.MLP(widths, activation, rule, seed=rng, normalization=normalization)
+        noise = rng.standard_normal((2, batch, width))
+        delta = net.backward(net.forward(noise[0]), noise[1]).delta
+        norms = [np.sum(d**2) for d in delta]
+        logs.append(np.log(norms[10] / norms[30]) / 20)
+    return np.array(logs)
+
+
+def variance(activation):
+    phi = activations.get(activation).phi
+    return theory.gaussian_average(lambda z: phi(z) ** 2) - theory.gaussian_average(phi) ** 2
+
+
+def batch_factor(activation):
+    return theory.chi(activation, 1.0, q=1.0) / variance(activation)
+
+
+def test_batch_normalisation_with_relu_grows_by_pi_over_pi_minus_one():
+    assert variance("relu") == pytest.approx(1 / 2 - 1 / (2 * np.pi), rel=1e-9)
+    assert batch_factor("relu") == pytest.approx(np.pi / (np.pi - 1), rel=1e-9)
+    # Finite batch and width add a term of the order 1/B + 1/N; with B = 128 it is about 1 %.
+    logs = log_factors("batch", "relu")
+    tolerance = 4 * logs.std(ddof=1) / len(logs) ** 0.5 + 1 / 128 + 1 / 256
+    assert logs.mean() == pytest.approx(np.log(np.pi / (np.pi - 1)), abs=tolerance)
+
+
+@pytest.mark.parametrize("rule", [0.1, 3.0, "glorot"])
+def test_the_scale_of_the_weights_drops_out(rule):
+    # The same draws scaled: hidden weights do not matter at all, up to rounding and epsilon.
+    he = log_factors("batch", "relu", draws=1)
+    assert log_factors("batch", "relu", rule, draws=1)[0] == pytest.approx(he[0], abs=0.05)
+
+
+@pytest.mark.parametrize("name", sorted(activations.ACTIVATIONS))
+def test_no_activation_brings_batch_normalisation_below_one(name):
+    """Var phi <= E phi'^2 for a Gaussian, with equality for straight lines only."""
+    factor = batch_factor(name)
+    if name == "linear":
+        assert factor == pytest.approx(1, abs=1e-12)
+    else:
+        assert factor > 1.01
+
+
+@pytest.mark.parametrize("name", ["sigmoid", "tanh", "relu"])
+@pytest.mark.parametrize("kind", ["layer", "rms"])
+def test_layer_and_rms_normalisation_put_a_network_at_unit_gain(name, kind):
+    logs = log_factors(kind, name, rule=3.0)
+    tolerance = 4 * logs.std(ddof=1) / len(logs) ** 0.5 + 4 / 256  # second term: finite width
+    assert logs.mean() == pytest.approx(np.log(theory.backward_factor(name)), abs=tolerance)
+
+
+@pytest.mark.parametrize("kind", ["batch", "layer", "rms"])
+def test_the_gradient_is_orthogonal_to_weights_before_a_normalisation(kind):
+    data = datasets.digits(np.random.default_rng(0))
+    x, y = data.x_train[:64], data.y_train[:64]
+    net = networks.MLP([64] * 6 + [10], "tanh", "he", seed=1, normalization=kind)
+
+    def gradient(net):
+        signals = net.forward(x)
+        return net.backward(signals, networks.cross_entropy(signals.output, y)[1]).weights[2]
+
+    G = gradient(net)
+    inner = np.vdot(net.weights[2], G) / np.linalg.norm(net.weights[2]) / np.linalg.norm(G)
+    assert abs(inner) < 1e-9
+    net.weights[2] *= 7.0
+    np.testing.assert_allclose(gradient(net), G / 7, rtol=1e-7, atol=1e-12)
+
+
+def test_one_large_step_brakes_the_exploding_layer():
+    data = datasets.digits(np.random.default_rng(0))
+    x, y = data.x_train[:256], data.y_train[:256]
+    for seed in (1, 2):
+        net = patients.patient("deep batch norm", seed=seed)
+        shares = []
+        for _ in range(2):
+            signals = net.forward(x)
+            grads = net.backward(signals, networks.cross_entropy(signals.output, y)[1]).weights
+            shares.append(0.1 * np.linalg.norm(grads[0]) / np.linalg.norm(net.weights[0]))
+            for W, G in zip(net.weights, grads, strict=True):
+                W -= 0.1 * G
+        assert shares[0] > 3 and shares[1] < 0.3
+
+
+def test_with_skip_connections_growth_is_a_power_of_depth():
+    v, growth = variance("relu") * 2, []
+    for seed in range(20, 26):
+        rng = np.random.default_rng(seed)
+        net = networks.MLP([256] * 34, "relu", "he", seed=rng, normalization="batch", residual=1.0)
+        noise = rng.standard_normal((2, 128, 256))
+        delta = net.backward(net.forward(noise[0]), noise[1]).delta
+        growth.append(np.sum(delta[0] ** 2) / np.sum(delta[-1] ** 2))
+    predicted = np.prod(1 + 1 / (2 + v * np.arange(32)))
+    error = np.std(growth, ddof=1) / len(growth) ** 0.5
+    # The factor's relative excess of about 1 % of its logarithm at this batch, over 32 blocks.
+    assert np.mean(growth) == pytest.approx(predicted, abs=4 * error + 0.04 * predicted)
+
+
+def test_batch_normalisation_helps_a_shallow_net_and_hurts_a_deep_one():
+    data = datasets.digits(np.random.default_rng(0))
+    x, y = data.x_train[:256], data.y_train[:256]
+
+    def decades(depth, rule, activation, kind):
+        widths = [64] * depth + [10]
+        net = networks.MLP(widths, activation, rule, seed=5, normalization=kind)
+        backward = networks.layer_norms(net, x, y).backward
+        return np.log10(backward[0] / backward[-2])
+
+    assert abs(decades(3, 3.0, "tanh", "batch")) < 0.3
+    assert decades(30, "he", "relu", "batch") > 1.5 > 0.5 > abs(decades(30, "he", "relu", None))
