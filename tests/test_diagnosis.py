@@ -187,3 +187,62 @@ def test_unknown_threshold():
 def test_errors_of_the_probe_pass_through():
     with pytest.raises(ValueError, match="x must hold no NaN"):
         diagnose(net(2, "relu", 1), np.full_like(X, np.nan), Y)
+
+
+@pytest.mark.parametrize("padding", ["pre", "post"])
+@pytest.mark.parametrize(("bias", "verdict"), [(0.0, "vanishing"), (6.0, "healthy")])
+def test_padded_steps_do_not_count(padding, bias, verdict):
+    sequences = np.zeros((8, 60, 2), "float32")
+    steps = slice(10, 60) if padding == "pre" else slice(0, 50)
+    sequences[:, steps] = rng.standard_normal((8, 50, 2))
+    inputs = keras.Input((60, 2))
+    lstm = layers.LSTM(32, unit_forget_bias=False, bias_initializer=_forget(32, bias))
+    model = keras.Model(inputs, layers.Dense(1)(lstm(layers.Masking()(inputs))))
+    model.compile("sgd", "mse")
+    found = diagnose(model, sequences, np.ones((8, 1)))
+    assert found.verdict == verdict
+    for finding in found.findings:
+        assert "over 50 time steps" in finding.evidence and "inf" not in finding.evidence
+
+
+def _forget(units, value):
+    def initializer(shape, dtype=None):
+        bias = np.zeros(shape, "float32")
+        bias[units : 2 * units] = value
+        return keras.ops.convert_to_tensor(bias)
+
+    return initializer
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_several_heads_the_loudest_is_the_yardstick(order):
+    x = inputs = keras.Input((16,))
+    for i in range(4):
+        x = layers.Dense(32, "tanh", kernel_initializer=normal(1, i))(x)
+    heads = [layers.Dense(5, name=name)(x) for name in ("main", "aux")]
+    model = keras.Model(inputs, heads[::order])
+    model.compile("sgd", [LOSS, LOSS], loss_weights=[1.0, 1e-6][::order])
+    assert diagnose(model, X, [Y, Y]).verdict == "healthy"
+
+
+def test_zero_that_the_first_step_leaves_is_no_illness():
+    def last_layer(*zeros):
+        model = net(3, "tanh", 1)
+        for i in zeros:
+            layer = [part for part in model.layers if isinstance(part, layers.Dense)][i]
+            layer.set_weights([np.zeros_like(w) for w in layer.get_weights()])
+        return diagnose(model, X, Y).verdict
+
+    assert last_layer(-1) == "healthy"
+    assert last_layer(-1, -2) == "vanishing"  # two zeros in a row never learn
+
+
+def test_batch_normalisation_beside_skip_connections_is_not_blamed():
+    x = inputs = keras.Input((16,))
+    x = layers.Dense(32)(x)
+    for i in range(40):
+        h = layers.BatchNormalization()(layers.Dense(32, kernel_initializer=normal(6, i))(x))
+        x = layers.Add()([x, layers.Dense(32, kernel_initializer=normal(2, i))(h)])
+    model = keras.Model(inputs, layers.Dense(5)(x))
+    (finding,) = diagnose(model, X, Y, LOSS, thresholds={"exploding": 0.5}).findings
+    assert finding.kind == "exploding" and "without skip" not in finding.evidence

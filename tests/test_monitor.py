@@ -384,3 +384,17 @@ def test_a_second_fit_compiles_nothing():
     model.compile("sgd", "mse")
     with pytest.raises(ValueError, match="another optimiser"):
         fit(model, monitor)
+
+
+def test_a_model_that_the_first_step_builds():
+    keras.utils.set_random_seed(0)
+    monitored = keras.Sequential([layers.Dense(4, "relu"), layers.Dense(1)])
+    keras.utils.set_random_seed(0)
+    plain = keras.Sequential([layers.Dense(4, "relu"), layers.Dense(1)])
+    monitor = GradientMonitor()
+    for model, callbacks in ((monitored, [monitor]), (plain, [])):
+        model.compile("sgd", "mse")
+        fit(model, *callbacks)
+    assert monitor.norms.shape == (12, 2) and np.isfinite(monitor.norms).all()
+    for a, b in zip(values(monitored.weights), values(plain.weights), strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -386,3 +386,69 @@ def test_empty_dataset():
     empty = tf.data.Dataset.from_tensor_slices((np.ones((0, 4)), np.ones((0, 1)))).batch(2)
     with pytest.raises(ValueError, match="received an empty dataset"):
         probe(small(layers.Dense(1)), empty)
+
+
+@pytest.mark.parametrize("kind", [layers.LSTM, layers.GRU])
+def test_recurrent_layers_are_kept_from_the_fused_kernel_of_a_gpu(kind, rng, monkeypatch):
+    def fused(*args, **kwargs):
+        raise AssertionError("the fused kernel does not call the cell")
+
+    monkeypatch.setattr(f"keras.src.backend.{kind.__name__.lower()}", fused)
+    model = small(kind(3), layers.Dense(1), inputs=(12, 2))
+    recurrent = model.layers[0]
+    seen = probe(model, rng.standard_normal((4, 12, 2)), rng.standard_normal((4, 1)))
+    assert len(seen[f"{kind.__name__.lower()}_cell"].backward_by_call) == 12
+    assert recurrent.use_cudnn == "auto"
+
+
+def test_layers_of_one_name_keep_their_own_weights(rng):
+    class Twins(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b = layers.Dense(2, name="twin"), layers.Dense(7, name="twin")
+
+        def call(self, x):
+            return self.b(self.a(x))
+
+    model = Twins()
+    x = rng.standard_normal((5, 3))
+    model(x)
+    records = probe(model, x, rng.standard_normal((5, 7)), "mse").layers
+    assert [record.parameters for record in records] == [3 * 2 + 2, 2 * 7 + 7]
+
+
+def test_weights_of_the_model_itself_are_seen(rng):
+    class Scaled(keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense, self.gain = layers.Dense(2), self.add_weight(name="gain", shape=())
+
+        def call(self, x):
+            return self.gain * self.dense(x)
+
+    model = Scaled()
+    x = rng.standard_normal((5, 3))
+    model(x)
+    records = probe(model, x, rng.standard_normal((5, 2)), "mse").layers
+    assert [record.parameters for record in records] == [3 * 2 + 2, 1]
+
+
+def test_number_of_outputs(rng):
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, {"a": layers.Dense(1)(inputs), "b": layers.Dense(1)(inputs)})
+    model.compile("sgd", {"a": "mse", "b": "mse"})
+    y = {name: rng.standard_normal((4, 1)) for name in "ab"}
+    assert probe(model, rng.standard_normal((4, 3)), y).outputs == 2
+
+
+@pytest.mark.parametrize("bad", [[[1.0, 2.0], [3.0, 4.0]], 3.0, (row for row in np.ones((4, 4)))])
+def test_data_that_are_no_arrays(bad):
+    with pytest.raises(ValueError, match="x and y must be arrays, or lists or dicts of them"):
+        probe(small(layers.Dense(1)), bad, np.ones((2, 1)))
+
+
+def test_a_dataset_without_targets_is_told_apart_from_an_empty_one(rng):
+    model = small(layers.Dense(1))
+    data = tf.data.Dataset.from_tensor_slices(rng.standard_normal((8, 4))).batch(4)
+    with pytest.raises(ValueError, match="y must fit the loss"):
+        probe(model, data)

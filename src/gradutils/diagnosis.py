@@ -269,17 +269,27 @@ def _trend(seen: Probe, rescued: Probe | None, limits: Mapping[str, float]) -> l
     """Vanishing and exploding, over the layers and over time."""
     findings = []
     trunk = _trunk(seen.layers)
-    if len(trunk) > 1:
-        decades = _decades(trunk[0].backward, trunk[-1].backward)
+    if len(trunk) > 1 and not _about_to_leave_zero(trunk):
+        decades = _decades(trunk[0].backward, _last(seen))
         names = [layer.name for layer in trunk]
         if decades <= -limits["vanishing"]:
             findings.append(_vanishing(seen, rescued, decades, names, limits))
         elif decades >= limits["exploding"]:
             findings.append(_exploding(seen, decades, names, limits))
     for cell in (layer for layer in trunk if len(layer.backward_by_call) >= 10):
-        decades = _decades(cell.backward_by_call[0], cell.backward_by_call[-1])
-        findings += _through_time(cell, decades, limits)
+        findings += _through_time(cell, limits)
     return findings
+
+
+def _last(seen: Probe) -> float:
+    """The backward signal where it starts: the largest among the layers at the outputs."""
+    return max(layer.backward for layer in _trunk(seen.layers)[-seen.outputs :])
+
+
+def _about_to_leave_zero(trunk: list[LayerRecord]) -> bool:
+    """Whether nothing comes back only because some weights start at zero, and will not stay."""
+    zero = [layer for layer in trunk if layer.weight_norm == 0]
+    return trunk[0].backward == 0 and bool(zero) and all(z.gradient_norm > 0 for z in zero)
 
 
 def _scale(seen: Probe, limits: Mapping[str, float]) -> list[Finding]:
@@ -312,7 +322,7 @@ def _vanishing(
         "10_initialization",
     )
     if rescued is not None:
-        truth = -_decades(_trunk(rescued.layers)[0].backward, _trunk(rescued.layers)[-1].backward)
+        truth = -_decades(_trunk(rescued.layers)[0].backward, _last(rescued))
         if -decades - truth >= limits["underflow"]:
             evidence += f"; with a larger loss scale, by {max(truth, 0.0):.1f}: numbers round to 0"
             advice = "Scale the loss (keras.optimizers.LossScaleOptimizer), or compute in bfloat16."
@@ -322,7 +332,8 @@ def _vanishing(
 
 def _exploding(seen: Probe, decades: float, names: list[str], limits: Mapping) -> Finding:
     evidence = f"the backward signal grows by {decades:.1f} decades over {len(names)} layers"
-    if any(layer.kind == "BatchNormalization" for layer in seen.layers):
+    kinds = {layer.kind for layer in seen.layers}
+    if "BatchNormalization" in kinds and "Add" not in kinds:
         evidence += "; batch normalisation in a deep net without skip connections does that"
         advice, chapter = "Add skip connections, or use fewer layers.", "14_normalization"
     else:
@@ -331,8 +342,11 @@ def _exploding(seen: Probe, decades: float, names: list[str], limits: Mapping) -
     return Finding("exploding", names, decades, limits["exploding"], evidence, advice, chapter)
 
 
-def _through_time(cell: LayerRecord, decades: float, limits: Mapping) -> list[Finding]:
-    steps = len(cell.backward_by_call)
+def _through_time(cell: LayerRecord, limits: Mapping) -> list[Finding]:
+    norms = cell.backward_by_call[cell.backward_by_call > 0]  # masked steps get exactly nothing
+    if not len(norms):
+        return []
+    steps, decades = len(norms), _decades(norms[0], norms[-1])
     if -limits["vanishing"] < decades < limits["exploding"]:
         return []
     kind, verb = ("vanishing", "falls") if decades < 0 else ("exploding", "grows")

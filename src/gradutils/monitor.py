@@ -4,7 +4,7 @@ Needs Keras 3 on TensorFlow (``pip install gradutils[keras]``).
 """
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
@@ -29,15 +29,20 @@ class _Recorder:
         self.densify = bool(model.jit_compile)  # XLA has no tf.unique
         self.layers: list[str] = []
         self.rows = max(_ROWS, 2 * model.steps_per_execution)
-        width = 2 * len({_owner(v) for v in model.trainable_variables})
+        self.kept = np.empty((0, 0))
+        if model.built:
+            with model.distribute_strategy.scope():
+                self._allocate({_owner(v) for v in model.trainable_variables})
+
+    def _allocate(self, owners: Collection[str]) -> None:
         options = {
             "trainable": False,
             "synchronization": tf.VariableSynchronization.ON_READ,
             "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA,
         }
-        with model.distribute_strategy.scope():
-            self.buffer = tf.Variable(tf.zeros((self.rows, width), tf.float64), **options)
-            self.count = tf.Variable(0, dtype=tf.int64, **options)
+        width = 2 * len(owners)
+        self.buffer = tf.Variable(tf.zeros((self.rows, width), tf.float64), **options)
+        self.count = tf.Variable(0, dtype=tf.int64, **options)
         self.kept = np.empty((0, width))
 
     @contextmanager
@@ -49,6 +54,9 @@ class _Recorder:
             variables = trainable_variables or self.optimizer._trainable_variables
             grads, variables = list(grads), list(variables)
             self.layers = list(dict.fromkeys(_owner(v) for v in variables))
+            if not self.kept.shape[1]:  # the model was built by this step
+                with tf.init_scope():
+                    self._allocate(self.layers)
             norms = self._gradient_norms(grads, variables)
             before = [tf.identity(v.value) for v in variables] if self.updates else []
             result = apply(grads, variables)
@@ -93,7 +101,7 @@ class _Recorder:
 
     def read(self) -> np.ndarray:
         """Move the rows written since the last reading out of the graph, and return them all."""
-        new = int(self.count.read_value())
+        new = int(self.count.read_value()) if self.kept.shape[1] else 0
         if new:
             self.kept = np.concatenate([self.kept, self.buffer.read_value().numpy()[:new]])
             self.count.assign(0)

@@ -80,10 +80,13 @@ class Probe:
     loss : float
     layers : list of LayerRecord
         In the order of their first call.
+    outputs : int
+        Number of arrays that the model returns.
     """
 
     loss: float
     layers: list[LayerRecord]
+    outputs: int
 
     def __getitem__(self, name: str) -> LayerRecord:
         """Return the record whose layer path ends in that name."""
@@ -141,7 +144,7 @@ def probe(
     _check(model, batch, loss)
     with _state_restored(model), tf.GradientTape() as tape:
         with _calls_recorded(model, tape) as calls:
-            value = _batch_loss(model, batch, loss)
+            value, outputs = _batch_loss(model, batch, loss)
         scaled, factor = _scaled(value, getattr(model, "optimizer", None), loss_scale)
         weights = [v.value for v in model.trainable_variables]
         sources = [[c.output for c in calls], [c.logits for c in calls], weights]
@@ -154,14 +157,14 @@ def probe(
     ]
     updates = _next_updates(model, gradients)
     measured = {
-        v.path: (_array(v), g, u)
+        id(v): (_array(v), g, u)
         for v, g, u in zip(model.trainable_variables, gradients, updates, strict=True)
     }
     layers: dict[int, list[tuple[_Call, Any]]] = {}
     for call, gradient in zip(calls, backward, strict=True):
         layers.setdefault(id(call.layer), []).append((call, gradient))
     records = [_record(_connected(pairs, factor), measured) for pairs in layers.values()]
-    return Probe(float(_array(value)), records)
+    return Probe(float(_array(value)), records, outputs)
 
 
 class _Batch(NamedTuple):
@@ -176,11 +179,15 @@ def _one_batch(x: Any, y: Any, batch_size: int) -> _Batch:
     if isinstance(x, keras.utils.PyDataset | tf.data.Dataset):
         if y is not None:
             raise ValueError("y must be None where x is a dataset: it yields both")
-        first = next(iter(x), None) if isinstance(x, tf.data.Dataset) else (len(x) and x[0])
-        if not first:
+        first = next(iter(x), None) if isinstance(x, tf.data.Dataset) else x[0] if len(x) else None
+        if first is None:
             raise ValueError("x must yield a batch; received an empty dataset")
         return _Batch(*keras.utils.unpack_x_y_sample_weight(first))
-    sizes = {len(a) for a in tree.flatten((x, y)) if a is not None}
+    arrays = [a for a in tree.flatten((x, y)) if a is not None]
+    if not all(np.ndim(a) for a in arrays):
+        kind = type(x).__name__
+        raise ValueError(f"x and y must be arrays, or lists or dicts of them; received {kind}")
+    sizes = {len(a) for a in arrays}
     if len(sizes) != 1 or sizes == {0}:
         raise ValueError(f"x and y must hold as many samples, one or more; received {sizes}")
     (samples,) = sizes
@@ -204,7 +211,8 @@ def _check(model: keras.Model, batch: _Batch, loss: Any) -> None:
             raise ValueError(f"x must hold no NaN; received {np.isnan(array).sum()} of them")
 
 
-def _batch_loss(model: keras.Model, batch: _Batch, loss: Any) -> tf.Tensor:
+def _batch_loss(model: keras.Model, batch: _Batch, loss: Any) -> tuple[tf.Tensor, int]:
+    """The loss, and how many arrays the model returns."""
     try:
         predictions = model(batch.x, training=True)
     except Exception as error:
@@ -220,7 +228,7 @@ def _batch_loss(model: keras.Model, batch: _Batch, loss: Any) -> tf.Tensor:
             f"y must fit the loss and the predictions; received shapes {_shapes(batch.y)} and "
             f"{_shapes(predictions)}, labels {_range(batch.y)}: {error}"
         ) from error
-    return value
+    return value, len(tree.flatten(predictions))
 
 
 def _scaled(value: tf.Tensor, optimizer: Any, scale: float | None) -> tuple[tf.Tensor, float]:
@@ -273,7 +281,10 @@ class _Call(NamedTuple):
 
 @contextmanager
 def _calls_recorded(model: keras.Model, tape: tf.GradientTape) -> Iterator[list[_Call]]:
-    """Collect the output of every call of every layer that computes something itself."""
+    """Collect the output of every call of every layer that computes something itself.
+
+    A recurrent layer is kept from the fused kernel of a GPU, which never calls its cell.
+    """
     calls: list[_Call] = []
 
     def recording(layer: keras.Layer, call: Callable) -> Callable:
@@ -291,19 +302,28 @@ def _calls_recorded(model: keras.Model, tape: tf.GradientTape) -> Iterator[list[
 
     layers = [
         layer
-        for layer in model._flatten_layers(include_self=False)
+        for layer in model._flatten_layers()
         if not isinstance(layer, keras.layers.InputLayer) and (_own(layer) or not layer._layers)
     ]
+    fused = [(layer, layer.use_cudnn) for layer in _recurrent(model)]
+    for layer, _ in fused:
+        layer.use_cudnn = False
     kept = [layer.__dict__.get("call") for layer in layers]
     for layer in layers:
         layer.__dict__["call"] = recording(layer, layer.call)
     try:
         yield calls
     finally:
+        for layer, use in fused:
+            layer.use_cudnn = use
         for layer, call in zip(layers, kept, strict=True):
             del layer.__dict__["call"]
             if call is not None:
                 layer.__dict__["call"] = call
+
+
+def _recurrent(model: keras.Model) -> list[keras.Layer]:
+    return [layer for layer in model._flatten_layers() if hasattr(layer, "use_cudnn")]
 
 
 def _own(layer: keras.Layer) -> list[keras.Variable]:
@@ -323,12 +343,12 @@ def _connected(pairs: list[tuple[_Call, Any]], factor: float) -> list[tuple[_Cal
 
 def _record(
     calls: list[tuple[_Call, np.ndarray]],
-    measured: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray | None]],
+    measured: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray | None]],
 ) -> LayerRecord:
     layer = calls[0][0].layer
     outputs = [_array(call.output) for call, _ in calls]
     backward = [gradient for _, gradient in calls]
-    weights = [measured[v.path] for v in _own(layer)]
+    weights = [measured[id(v)] for v in _own(layer)]
     values, gradients = [w for w, _, _ in weights], [g for _, g, _ in weights]
     updates = [u for _, _, u in weights if u is not None]
     activation = getattr(getattr(layer, "activation", None), "__name__", "")
