@@ -1,3 +1,4 @@
+import itertools
 import json
 import subprocess
 import sys
@@ -35,6 +36,14 @@ def test_layer_profile_draws_values_theory_and_labels():
     # The label stands at the last value that a log axis can show.
     places = {text.get_text().strip(): text.xy for text in ax.texts}
     assert places == {"a": (3, 4), "b": (1, 1)}
+
+
+def test_labels_of_lines_that_end_together_do_not_overlap():
+    series = {name: [1.0, end] for name, end in zip("abcd", (2.0, 2.0, 2.01, 50.0), strict=True)}
+    ax = plots.layer_profile(series, ylabel="norm")
+    ax.figure.canvas.draw()
+    boxes = sorted((t.get_window_extent() for t in ax.texts), key=lambda box: box.y0)
+    assert all(low.y1 <= high.y0 + 2 for low, high in itertools.pairwise(boxes))  # 2 pixels
 
 
 def test_regimes_differ_without_colour():

@@ -5,6 +5,7 @@ Each function draws on `ax` (a new figure if it is None) and returns the Axes. I
 notebook can compare pictures by content.
 """
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -110,12 +111,27 @@ def _axes(ax: Axes | None) -> Axes:
     return plt.subplots()[1] if ax is None else ax
 
 
-def _label_line_end(ax: Axes, x: np.ndarray, y: np.ndarray, text: str, color: str) -> None:
-    finite = np.flatnonzero(np.isfinite(y) & (y != 0))
-    if finite.size:
+def _label_line_ends(ax: Axes, colors: Mapping[str, str]) -> None:
+    """Write each line's label beside its last point, a line of text apart from the others."""
+    ends = {}
+    for line in ax.lines:
+        label, points = str(line.get_label()), np.column_stack(line.get_data())
+        points = points[np.isfinite(points[:, 1]) & (points[:, 1] != 0)]
+        if label in colors and len(points):
+            ends[label] = points[-1]
+    if not ends:
+        return
+    ax.autoscale_view()
+    places = ax.transData.transform(list(ends.values()))[:, 1] * 72 / ax.figure.dpi  # in points
+    shifts, order = np.zeros(len(ends)), np.argsort(places, kind="stable")
+    for _ in range(20 * len(ends)):
+        for low, high in itertools.pairwise(order):
+            lack = max(0.0, 12 - (places + shifts)[high] + (places + shifts)[low])
+            shifts[[low, high]] += [-lack / 2, lack / 2]
+    for (label, end), shift in zip(ends.items(), shifts, strict=True):
         ax.annotate(
-            f" {text}", (x[finite[-1]], y[finite[-1]]), color=color, va="center",
-            xytext=(4, 0), textcoords="offset points", annotation_clip=False,
+            f" {label}", (end[0], end[1]), color=colors[label], va="center",
+            xytext=(4, shift), textcoords="offset points", annotation_clip=False,
         )  # fmt: skip
 
 
@@ -150,7 +166,7 @@ def layer_profile(
     >>> ax = layer_profile({"He": [1.0, 1.1, 0.9]}, ylabel="second moment")
     >>> plt.close(ax.figure)
     """
-    ax = _axes(ax)
+    ax, colors = _axes(ax), {}
     for i, (label, values) in enumerate(series.items()):
         y = np.asarray(values, dtype=float)
         x = np.arange(1, len(y) + 1)
@@ -158,11 +174,12 @@ def layer_profile(
         ax.plot(x, y, label=label, markevery=max(1, len(y) // 12), **look)
         if theory and label in theory:
             ax.plot(x, np.asarray(theory[label]), label=f"theory, {label}", **THEORY)
-        _label_line_end(ax, x, y, label, look["color"])
+        colors[label] = look["color"]
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     if log:
         ax.set_yscale("log")
+    _label_line_ends(ax, colors)
     return ax
 
 
