@@ -88,9 +88,10 @@ class _Recorder:
 
     def _by_layer(self, owners: list[str], squares: tf.Tensor) -> tf.Tensor:
         """Sums over each layer's variables, shape (layers,); NaN for a layer that has none."""
-        columns = [[i for i, o in enumerate(owners) if o == layer] for layer in self.layers]
-        nan = tf.constant(np.nan, tf.float64)
-        return tf.stack([tf.reduce_sum(tf.gather(squares, c)) if c else nan for c in columns])
+        rows = [self.layers.index(owner) for owner in owners]
+        sums = tf.math.unsorted_segment_sum(squares, rows, len(self.layers))
+        missing = [np.nan if i not in rows else 0.0 for i in range(len(self.layers))]
+        return sums + tf.constant(missing, tf.float64)
 
     def _write(self, row: tf.Tensor) -> None:
         row = tf.pad(row, [[0, self.kept.shape[1] - 2 * len(self.layers)]])
@@ -121,11 +122,12 @@ def _loss_scale(optimizer: keras.Optimizer) -> Any:
 
 def _sums_of_squares(tensors: list) -> tf.Tensor:
     """Float64 sums of squares, shape (tensors,); a float32 pass, and a second one if it fails."""
-    wide = [t if t.dtype == tf.float64 else tf.cast(t, tf.float32) for t in tensors]
-    fast = tf.stack([2 * tf.cast(tf.nn.l2_loss(t), tf.float64) for t in wide])
+    double = any(t.dtype == tf.float64 for t in tensors)
+    halves = [tf.nn.l2_loss(tf.cast(t, tf.float64 if double else tf.float32)) for t in tensors]
+    fast = 2 * tf.cast(tf.stack(halves), tf.float64)
 
     def exact() -> tf.Tensor:
-        return tf.stack([2 * tf.nn.l2_loss(tf.cast(t, tf.float64)) for t in wide])
+        return tf.stack([2 * tf.nn.l2_loss(tf.cast(t, tf.float64)) for t in tensors])
 
     in_range = tf.reduce_all((fast > _SMALLEST) & (fast < _LARGEST))
     return tf.cond(in_range, lambda: fast, exact)
