@@ -8,10 +8,10 @@ STAMP := $(VENV)/.installed
 HTML := _build/html
 BUILT := _build/.complete
 BOOK_SOURCES := _config.yml _toc.yml $(shell find book src notebooks -type f \
-	-not -path '*/.ipynb_checkpoints/*' -not -path '*/__pycache__/*')
+	-not -path '*/.ipynb_checkpoints/*' -not -path '*/__pycache__/*' -not -path '*/node_modules/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lab serve notebooks check lock robust clean
+.PHONY: help book test browser explorables lab serve notebooks check lock robust clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,7 +23,13 @@ book: $(BUILT) ## build the HTML book from the stored outputs
 
 test: $(STAMP) ## run the package's tests and recompute every number and figure of the notebooks
 	$(BIN)/python -m pytest tests src README.md notebooks -m "not built" \
-		--nbval --nbval-current-env -n 2 --dist loadscope
+		--nbval --nbval-current-env -n 2 --dist loadscope --ignore tests/browser
+
+browser: book ## test the live figures and the built pages in Chromium
+	$(BIN)/python -m pytest -q tests/browser
+
+explorables: ## build the script of the live figures from book/explorables (needs Node 20 or newer)
+	cd book/explorables && npm ci --omit-lockfile-registry-resolved && npm run build
 
 lab: $(STAMP) ## open the notebooks in JupyterLab
 	TF_ENABLE_ONEDNN_OPTS=0 $(BIN)/jupyter lab notebooks

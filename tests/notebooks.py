@@ -22,6 +22,7 @@ from tests import hygiene
 from tests.nbval_figures import KERNEL_ARGUMENTS, figure_differences, split_figures
 
 ROOT = Path(__file__).resolve().parent.parent
+WIDGET = "application/vnd.jupyter.widget-view+json"  # names a live object, so it is not stored
 METADATA = {
     "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
@@ -136,7 +137,9 @@ def without_pictures(outputs):
     for output in outputs:
         output = {key: value for key, value in output.items() if key != "execution_count"}
         if "data" in output:
-            output["data"] = {k: v for k, v in output["data"].items() if k != "image/png"}
+            output["data"] = {
+                k: v for k, v in output["data"].items() if k not in ("image/png", WIDGET)
+            }
         plain.append(output)
     return plain
 
@@ -155,6 +158,7 @@ def normalise(notebook):
             count += 1
             cell.execution_count = count
             for output in cell.outputs:
+                output.get("data", {}).pop(WIDGET, None)
                 if output.output_type == "execute_result":
                     output.execution_count = count
     return notebook

@@ -13,6 +13,8 @@ __all__ = [
     "activations",
     "datasets",
     "diagnosis",
+    "exercises",
+    "explorables",
     "initializers",
     "monitor",
     "networks",

@@ -1,0 +1,5 @@
+// The live figures by name.
+
+import { depth } from "./depth.js";
+
+export const explorables = { depth };
