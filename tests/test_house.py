@@ -32,10 +32,11 @@ MAY_IMPORT = {
     "diagnosis": {"keras", "probes", "plots"},
     "plots": {"activations", "matplotlib"},
     "explorables": set(),
+    "exercises": {"activations", "networks", "theory", "diagnosis"},
 }
 HEAVY = {"keras", "tensorflow", "matplotlib"}
-MAX_CODE_LINES = 1850
-MAX_PUBLIC_NAMES = 42
+MAX_CODE_LINES = 2020
+MAX_PUBLIC_NAMES = 43
 MAX_FUNCTION_LINES = 40
 TOP_LEVEL = {
     ".ci", ".github", ".gitignore", ".pre-commit-config.yaml", "CITATION.cff", "CONTRIBUTING.md",
