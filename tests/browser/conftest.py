@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import threading
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from playwright.sync_api import sync_playwright
@@ -44,3 +46,37 @@ def script(browser):
     page.evaluate("globalThis.G = gradutilsExplorables")
     yield page.evaluate
     page.close()
+
+
+class Handler(SimpleHTTPRequestHandler):
+    """Serves the built book, in silence."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments, directory=str(ROOT / "_build" / "html"))
+
+    def log_message(self, *arguments):
+        """Say nothing."""
+
+
+@pytest.fixture(scope="session")
+def book():
+    """Return the address of the built book."""
+    if not (ROOT / "_build" / "html" / "index.html").exists():
+        pytest.exit("no book to look at: run `make book` first", returncode=1)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture
+def page(browser, book):
+    """A page that fails the test if a script fails, or if it asks any other host."""
+    faults = []
+    page = browser.new_page(viewport={"width": 1200, "height": 900})
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("request", lambda r: r.url.startswith((book, "data:")) or faults.append(r.url))
+    yield page
+    page.close()
+    assert not faults

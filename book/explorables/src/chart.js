@@ -114,7 +114,7 @@ export function chart(at, { title, xLabel, yLabel, alt }, inside) {
 
 /** What the lines of the charts mean: [look, text] pairs. */
 export const legend = (entries) =>
-  `<p class="legend">${entries.map(([look, text, marks]) =>
+  entries.map(([look, text, marks]) =>
     `<span><svg viewBox="0 0 30 12" aria-hidden="true">` +
     `<path class="line ${look}" d="M1 6H29"/>${marks ? `<g class="marks ${look}">${mark(marks, 15, 6)}</g>` : ""}` +
-    `</svg> ${escape(text)}</span>`).join("")}</p>`;
+    `</svg> ${escape(text)}</span>`).join("");

@@ -23,7 +23,8 @@ export function checked(control, value) {
 
 function controlMarkup(control, id, value) {
   const { name, label, min, max, step, options } = control;
-  const head = `<div class="control"><label for="${id}">${escape(label)}</label>`;
+  const text = escape(label).replace(/_(\w)/, "<sub>$1</sub>");
+  const head = `<div class="control"><label for="${id}">${text}</label>`;
   if (options) {
     const items = options.map((o) => `<option${o === value ? " selected" : ""}>${escape(o)}</option>`);
     return `${head}<select id="${id}" name="${name}">${items.join("")}</select></div>`;
@@ -46,8 +47,9 @@ export function markup(name, state, { drawn, live, id }) {
     `<fieldset class="controls"${live ? "" : " disabled"}>${inputs.join("")}</fieldset>` +
     `<div class="buttons">${buttons.map(([label, action]) => push(label, action)).join("")}` +
     `${push("Reset", "reset")}${push("Copy link", "link")}</div>` +
-    `<div class="charts">${drawn.charts}</div><div class="below">${drawn.legend}</div>` +
-    `<p class="verdict ${drawn.look}">${escape(drawn.verdict)}</p>` +
+    `<div class="picture"><div class="charts" tabindex="0" role="group" aria-label="Charts">` +
+    `${drawn.charts}</div><div class="below"><div class="legend">${drawn.legend}</div>` +
+    `<p class="verdict ${drawn.look}">${escape(drawn.verdict)}</p></div></div>` +
     `<details><summary>The numbers</summary><div class="table" tabindex="0" role="region" ` +
     `aria-label="The numbers"></div></details>` +
     `<p class="note" role="status">${note}</p>`;
@@ -81,7 +83,7 @@ export function mount(root, explorable, options = {}) {
   root.innerHTML = markup(name, state, { drawn: first, live: true, id });
   const find = (selector) => root.querySelector(selector);
   const parts = {
-    charts: find(".charts"), below: find(".below"), verdict: find(".verdict"),
+    charts: find(".charts"), legend: find(".legend"), verdict: find(".verdict"),
     details: find("details"), table: find(".table"), note: find(".note"),
   };
   host.charts = parts.charts;
@@ -99,7 +101,7 @@ export function mount(root, explorable, options = {}) {
   function show(drawn) {
     shown = drawn;
     if (drawn.charts !== undefined) parts.charts.innerHTML = drawn.charts;
-    if (drawn.legend !== undefined) parts.below.innerHTML = drawn.legend;
+    if (drawn.legend !== undefined) parts.legend.innerHTML = drawn.legend;
     parts.verdict.textContent = drawn.verdict;
     parts.verdict.className = `verdict ${drawn.look}`;
     if (parts.details.open) parts.table.innerHTML = tableMarkup(drawn.table);

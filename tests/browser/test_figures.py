@@ -1,0 +1,161 @@
+"""The live figures in the built book: by mouse, by keyboard, by address, and without script."""
+
+import json
+
+import pytest
+
+from gradutils.explorables import EXPLORABLES
+from tests.notebooks import ROOT
+
+SPECIFICATION = json.loads((ROOT / "src/gradutils/explorables.json").read_text("utf-8"))
+PLAYGROUND = "book/playground.html"
+
+
+def opened(page, book, name, query=""):
+    """Open the playground and return the place of one live figure, mounted."""
+    page.goto(f"{book}/{PLAYGROUND}{query}")
+    figure = page.locator(f"[data-explorable={name}]")
+    figure.scroll_into_view_if_needed()
+    page.wait_for_selector(f"[data-explorable={name}][data-live]")
+    return figure
+
+
+def numbers(figure):
+    """Return the rows of the table of numbers."""
+    if figure.locator("details").get_attribute("open") is None:
+        figure.locator("summary").click()
+    return [row.split("\t") for row in figure.locator("tbody tr").all_inner_texts()]
+
+
+def painted(page):
+    page.evaluate("() => new Promise((done) => requestAnimationFrame(() => setTimeout(done)))")
+
+
+@pytest.mark.parametrize("name", EXPLORABLES)
+def test_every_control_by_keyboard(page, book, name):
+    figure = opened(page, book, name)
+    for control in SPECIFICATION[name]["controls"]:
+        before = figure.inner_html()
+        field = figure.locator(f"[name={control['name']}]")
+        field.focus()
+        page.keyboard.press("Space" if isinstance(control["default"], bool) else "ArrowDown")
+        if page.evaluate("document.activeElement.value") == str(control["default"]):
+            page.keyboard.press("ArrowUp")  # it stood at its lower end
+        painted(page)
+        assert f"{name}.{control['name']}=" in page.url, control["name"]
+        assert figure.inner_html() != before
+
+
+@pytest.mark.parametrize("name", EXPLORABLES)
+def test_every_slider_by_mouse(page, book, name):
+    figure = opened(page, book, name)
+    for control in SPECIFICATION[name]["controls"]:
+        if "min" not in control:
+            continue
+        slider = figure.locator(f"[name={control['name']}]")
+        slider.scroll_into_view_if_needed()
+        box = slider.bounding_box()
+        page.mouse.click(box["x"] + box["width"] - 2, box["y"] + box["height"] / 2)
+        shown = float(slider.locator("xpath=following-sibling::output").inner_text())
+        assert shown == pytest.approx(control["max"], rel=0.02)
+        page.mouse.click(box["x"] + 2, box["y"] + box["height"] / 2)
+        shown = float(slider.locator("xpath=following-sibling::output").inner_text())
+        assert abs(shown - control["min"]) <= 0.02 * (control["max"] - control["min"])
+
+
+@pytest.mark.parametrize("name", EXPLORABLES)
+def test_an_address_is_a_setting(page, book, name):
+    figure = opened(page, book, name)
+    changed = {c["name"]: c for c in SPECIFICATION[name]["controls"]}
+    query = []
+    for key, control in changed.items():
+        if "options" in control:
+            value = control["options"][0]
+        elif isinstance(control["default"], bool):
+            value = str(not control["default"]).lower()
+        else:
+            value = control["max"]
+        query.append(f"{name}.{key}={value}")
+    figure = opened(page, book, name, "?" + "&".join(query))
+    assert figure.locator("[name]").count() == len(changed)
+    for key, control in changed.items():
+        field = figure.locator(f"[name={key}]")
+        if isinstance(control["default"], bool):
+            assert field.is_checked() != control["default"]
+        else:
+            expected = control["options"][0] if "options" in control else control["max"]
+            assert field.input_value() == str(expected)
+
+
+def test_nonsense_in_the_address_is_left_out(page, book):
+    figure = opened(page, book, "depth", "?depth.depth=1e9&depth.width=63&depth.sigma_w=much")
+    values = [
+        figure.locator(f"[name={key}]").input_value() for key in ("depth", "width", "sigma_w")
+    ]
+    assert values == ["100", "64", "0.8"]
+
+
+@pytest.mark.parametrize("name", EXPLORABLES)
+def test_reset(page, book, name):
+    figure = opened(page, book, name)
+    field = figure.locator("input[type=range]").first
+    start = field.input_value()
+    field.focus()
+    page.keyboard.press("ArrowRight")
+    assert field.input_value() != start
+    figure.get_by_role("button", name="Reset", exact=True).last.click()
+    assert field.input_value() == start
+    assert "?" not in page.url
+
+
+def test_the_numbers_are_pythons(page, book):
+    from tests.browser.test_depth import reference, settings
+
+    figure = opened(page, book, "depth", "?depth.depth=20&depth.activation=relu&depth.sigma_w=1.4")
+    norms = reference(settings(depth=20, activation="relu", sigmaW=1.4, width=64))
+    for row, *expected in zip(numbers(figure), *norms, strict=True):
+        assert [float(cell) for cell in row[1:4]] == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", EXPLORABLES)
+def test_without_script_there_is_a_picture_that_says_so(browser, book, name):
+    with browser.new_context(java_script_enabled=False) as context:
+        page = context.new_page()
+        page.goto(f"{book}/{PLAYGROUND}")
+        figure = page.locator(f"[data-explorable={name}]")
+        assert figure.locator("svg").first.is_visible()
+        assert "controls need JavaScript" in figure.inner_text()
+        assert figure.locator("[name]").first.is_disabled()
+
+
+@pytest.mark.parametrize("name", EXPLORABLES)
+def test_nothing_moves_when_the_script_takes_over(browser, book, name):
+    with browser.new_context(java_script_enabled=False) as context:
+        page = context.new_page()
+        page.goto(f"{book}/{PLAYGROUND}")
+        still = page.locator(f"[data-explorable={name}]").bounding_box()["height"]
+    page = browser.new_page()
+    live = opened(page, book, name).bounding_box()["height"]
+    page.close()
+    assert live == pytest.approx(still, abs=3)
+
+
+def test_pages_without_a_figure_load_nothing_of_it(page, book):
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(f"{book}/book/notation.html")
+    page.wait_for_load_state("networkidle")
+    assert not [url for url in asked if "explorables" in url]
+
+
+def test_the_script_comes_after_the_first_paint(page, book):
+    page.goto(f"{book}/{PLAYGROUND}")
+    page.wait_for_selector("[data-live]")
+    paint, script = page.evaluate(
+        """() => [
+            performance.getEntriesByName("first-contentful-paint")[0].startTime,
+            performance.getEntriesByType("resource")
+                .find((e) => e.name.endsWith("explorables.js")).startTime,
+        ]"""
+    )
+    assert script > paint
