@@ -3,6 +3,7 @@
 import ast
 import re
 from collections import Counter
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -12,6 +13,31 @@ from tests.nbval_figures import FIGURE_MIME
 MAX_LINES = 20
 MAX_BYTES = 2_000_000
 MIN_ALT = 40
+MIN_EXERCISES = 4
+DIFFICULTIES = ("easy", "medium", "hard", "open")
+EXERCISE = re.compile(r"### Exercise (\d+): .+ \((\w+)\)\n")
+GLOSSARY = Path(__file__).resolve().parent.parent / "book" / "glossary.md"
+GLOSSARY_LINK = r"\]\(\.\./book/glossary\.md#"
+#: Terms that are spelt in other ways than by their name.
+_RULE = r"(?:['’]s)?[ \n](?:weights|rule|initiali[sz]ation)\b"
+SPELLINGS = {
+    "Glorot initialisation": rf"\b(?:Glorot|Xavier){_RULE}",
+    "He initialisation": rf"\bHe{_RULE}",
+    "LeCun initialisation": rf"\bLeCun{_RULE}",
+    "orthogonal initialisation": rf"\b[oO]rthogonal{_RULE}",
+    "dead unit": r"\b[dD]ead[ \n](?:ReLU[ \n])?units?\b",
+    "depth scale": r"\b(?:[dD]epth[ \n]scale|[cC]orrelation[ \n]depth)s?\b",
+    "chaotic phase": r"\b[cC]haotic[ \n](?:phase|side)\b",
+    "ordered phase": r"\b[oO]rdered[ \n](?:phase|side)\b",
+    "non-normal matrix": r"\b[nN]on-normal(?:ity)?\b",
+    "saturation": r"\b[sS]aturat(?:ion|e|es|ed)\b",
+    "subnormal number": r"\b[sS]ubnormals?\b(?:[ \n]numbers?\b)?",
+}
+#: Code, headings, lines of directives, links, formulas, roles: what is not running text.
+NO_PROSE = re.compile(
+    r"^(```+|~~~+).*?^\1|^#.*?$|^:.*?$|!?\[[^\]]*\]\([^)]*\)|\$\$.*?\$\$|\$[^$]*\$|`[^`]*`",
+    flags=re.M | re.S,
+)
 HEADINGS = ("Recap", "Exercises", "In practice", "Further reading")
 #: What page, JupyterLab and plain viewers show, and the figures' data.
 MIME_TYPES = {"text/plain", "text/html", "text/markdown", "text/latex", "image/png", FIGURE_MIME}
@@ -54,17 +80,100 @@ def sections(notebook):
 
 
 def exercises(notebook):
-    """At least three exercises, each with a solution that is folded away and runs."""
-    text = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
-    numbers = set(re.findall(r"\bExercise (\d+)\b", text))
-    solutions = [cell for _, cell in code(notebook) if is_solution(cell)]
-    if len(numbers) < 3:
-        yield f"{len(numbers)} exercises named 'Exercise 1', 'Exercise 2', ..., at least 3 wanted"
-    if len(solutions) < len(numbers):
-        yield (
-            f"{len(numbers)} exercises, {len(solutions)} solutions (code cells tagged 'hide-cell' "
-            "whose mystnb.code_prompt_show starts with 'Solution')"
+    """Four exercises or more, numbered, graded, with a hint and a solution that checks itself."""
+    found = list(parts_of_exercises(notebook))
+    if len(found) < MIN_EXERCISES:
+        yield f"{len(found)} headings '### Exercise 1: title (easy)', at least {MIN_EXERCISES}"
+    numbers = [number for number, *_ in found]
+    if numbers != list(range(1, len(found) + 1)):
+        yield f"exercises are numbered {numbers}"
+    for number, difficulty, text, solutions in found:
+        if difficulty not in DIFFICULTIES:
+            yield f"exercise {number}: {difficulty!r} is none of {', '.join(DIFFICULTIES)}"
+        if ":::{admonition} Hint\n:class: dropdown\n" not in text:
+            yield f"exercise {number}: no hint"
+        if not solutions:
+            yield (
+                f"exercise {number}: no solution (a code cell tagged 'hide-cell' whose "
+                "mystnb.code_prompt_show starts with 'Solution')"
+            )
+        elif not any("assert " in solution for solution in solutions):
+            yield f"exercise {number}: no solution has an assert"
+
+
+def parts_of_exercises(notebook):
+    """Yield (number, difficulty, text, sources of the solutions) of each exercise."""
+    part = None
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown":
+            first, *later = re.split(r"^(?=### Exercise \d|## )", cell.source, flags=re.M)
+            if part:
+                part[2] += first
+            for text in later:
+                if part:
+                    yield tuple(part)
+                match = EXERCISE.match(text)
+                part = [int(match[1]), match[2], text, []] if match else None
+        elif part and is_solution(cell):
+            part[3].append(cell.source)
+    if part:
+        yield tuple(part)
+
+
+def what_next(notebook):
+    """The last paragraph says which question comes next, and which other way there is."""
+    texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    last = texts[-1].split("\n\n")[-1] if texts else ""
+    links = re.findall(r"\]\((?:\d\d_\w+\.ipynb|\.\./book/[\w-]+\.md)\)", last)
+    if not last.startswith("**Next.** ") or len(links) < 2:
+        yield "the last paragraph is not '**Next.** ...' with links to two pages"
+
+
+def terms(notebook):
+    """A term of the glossary is linked to it where it is used first."""
+    linked = set()
+    for i, cell in enumerate(notebook.cells):
+        if cell.cell_type != "markdown":
+            continue
+        for names, slugs, pattern in glossary():
+            if names in linked:
+                continue
+            link = re.search(rf"{GLOSSARY_LINK}(?:{'|'.join(slugs)})\)", cell.source)
+            use = re.search(pattern, prose(cell.source))
+            if use and (link is None or use.start() < link.start()):
+                wanted = f"[{use[0]}](../book/glossary.md#{slugs[0]})"
+                yield f"cell {i}: {use[0]!r} is not linked where it is used first: {wanted}"
+            if use or link:
+                linked.add(names)
+
+
+@cache
+def glossary():
+    """Return (names, anchors, pattern of their spellings) of each entry of the glossary."""
+    body = re.search(r":::\{glossary\}\n(.*?)\n:::", GLOSSARY.read_text("utf-8"), flags=re.S)[1]
+    heads = re.findall(r"((?:^\S.*\n)+)(?=^ )", body, flags=re.M)
+    entries = [tuple(head.split("\n")[:-1]) for head in heads]
+    return [
+        (
+            names,
+            ["term-" + re.sub(r"[^\w.]+", "-", name) for name in names],
+            "|".join(SPELLINGS.get(name, spellings(name)) for name in names),
         )
+        for name, names in ((names[0], names) for names in entries)
+    ]
+
+
+def spellings(name):
+    """Return the pattern of a term: capital or small, singular or plural, -is- or -iz-."""
+    stem = re.escape(name.removesuffix("s")).replace("isation", "i[sz]ation")
+    stem = re.sub(r"matrix$", "matri(?:x|ce)", stem).replace(r"\ ", r"[ \n]").replace(r"\-", "-")
+    first = f"[{name[0]}{name[0].upper()}]"
+    return rf"(?<![\w-]){first}{stem[1:]}(?:e?s)?(?![\w-])"
+
+
+def prose(source):
+    """Return Markdown with all that is not running text blanked out, at its old length."""
+    return NO_PROSE.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), source)
 
 
 def execution(notebook):
@@ -168,7 +277,8 @@ def figure_names(notebook):
 
 
 RULES = (
-    title, sections, exercises, execution, exemptions, style, figures, figure_names, outputs,
+    title, sections, exercises, what_next, terms, execution, exemptions, style, figures,
+    figure_names, outputs,
 )  # fmt: skip
 
 

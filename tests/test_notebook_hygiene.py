@@ -2,6 +2,8 @@
 
 import ast
 import copy
+import itertools
+import re
 
 import nbformat
 import pytest
@@ -43,6 +45,19 @@ def picture():
     return nbformat.v4.new_output("display_data", data={"image/png": "AAAA"})
 
 
+NEXT = "**Next.** [Concepts](02_concepts.ipynb): what is it? Or the [paths](../book/paths.md)."
+
+
+def exercise(number, difficulty):
+    """The text of an exercise, and its solution."""
+    hint = ":::{admonition} Hint\n:class: dropdown\nLook.\n:::"
+    solution = {"tags": ["hide-cell"], "mystnb": {"code_prompt_show": f"Solution {number}"}}
+    return (
+        text(f"### Exercise {number}: why? ({difficulty})\n\nSay why.\n\n{hint}"),
+        code(f"assert {number}", **solution),
+    )
+
+
 def lesson():
     """A lesson that keeps every rule."""
     cells = [
@@ -51,12 +66,9 @@ def lesson():
         code("print(1)", [nbformat.v4.new_output("stream", name="stdout", text="1\n")]),
         code("ax = plot()", [picture()], mystnb=copy.deepcopy(FIGURE)),
         text("## Recap\n```python\n# a comment, not a title\n```"),
-        text("## Exercises\n**Exercise 1.** a\n\n**Exercise 2.** b\n\n**Exercise 3.** c"),
-        *[
-            code(f"x = {i}", tags=["hide-cell"], mystnb={"code_prompt_show": f"Solution {i}"})
-            for i in (1, 2, 3)
-        ],
-        text("## In practice\n## Further reading"),
+        text("## Exercises"),
+        *itertools.chain(*[exercise(i, grade) for i, grade in enumerate(hygiene.DIFFICULTIES, 1)]),
+        text("## In practice\n## Further reading\n\n" + NEXT),
     ]
     count = 0
     for cell in cells:
@@ -88,12 +100,25 @@ def setting(*keys, value):
     return change
 
 
+def replaced(i, old, new):
+    return lambda nb: nb.cells[i].update(source=nb.cells[i].source.replace(old, new))
+
+
+DEAD = "A [dead unit](../book/glossary.md#term-dead-unit)."
 BREACHES = {
     "second title": source(4, "# Recap"),
     "no title": source(0, "## Title"),
     "no recap": source(4, "## Summary"),
-    "two exercises": source(5, "## Exercises\n**Exercise 1.** a\n\n**Exercise 2.** b"),
-    "no solution": lambda nb: nb.cells[6].metadata.update(tags=[]),
+    "three exercises": source(12, "Nothing."),
+    "a number left out": replaced(12, "Exercise 4", "Exercise 5"),
+    "another difficulty": replaced(6, "(easy)", "(simple)"),
+    "no hint": replaced(6, "Hint", "Note"),
+    "no solution": lambda nb: nb.cells[7].metadata.update(tags=[]),
+    "a solution that checks nothing": source(7, "print(1)"),
+    "nothing next": replaced(14, NEXT, "The end."),
+    "one way only": replaced(14, "[paths](../book/paths.md)", "paths"),
+    "a term that is not linked": source(4, "## Recap\nTwo [dead units](09_a.ipynb), dead\nunits."),
+    "a term linked too late": source(4, f"## Recap\nDead units. {DEAD}"),
     "not executed": lambda nb: nb.cells[2].update(execution_count=None),
     "out of order": lambda nb: nb.cells[2].update(execution_count=7),
     "other kernel": lambda nb: nb.metadata.kernelspec.update(name="conda-env"),
@@ -124,6 +149,39 @@ def test_each_breach_is_seen_once(name):
     notebook = lesson()
     BREACHES[name](notebook)
     assert len(hygiene.breaches(notebook)) == 1, hygiene.breaches(notebook)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        f"{DEAD} Dead units.",
+        "### Dead units",
+        "```python\ndead unit\n```",
+        "`dead unit`",
+        "$x$ and [dead units](09_activations.ipynb)",
+        ":::{admonition} A dead unit\n:::",
+        "deadunit, undead units",
+    ],
+)
+def test_a_term_needs_no_link_after_its_link_nor_outside_running_text(source):
+    notebook = lesson()
+    notebook.cells[4].source = source
+    assert list(hygiene.terms(notebook)) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("vanishing gradients", "Vanishing gradient"),
+        ("batch normalisation", "batch\nnormalization"),
+        ("non-normal matrix", "non-normal matrices"),
+        ("skip connection", "skip connections"),
+        ("activation", "activations"),
+    ],
+)
+def test_a_term_is_found_however_it_is_spelt(name, found):
+    assert re.search(hygiene.spellings(name), f"the {found}, then")[0] == found
+    assert not re.search(hygiene.spellings(name), f"pre-{found}")
 
 
 def test_a_written_reason_exempts():
