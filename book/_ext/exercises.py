@@ -52,7 +52,7 @@ class ExerciseList(FromNotebooks):
             checks = re.findall(r'exercises\.check\("\d+\.(\d+)"', text(cells, "code"))
             headings = [title for _, title in HEADING.findall(text(cells, "markdown"))]
             yield from (
-                f"**{file[:2]}** [{headings[0]}](../notebooks/{file})",
+                f"**{int(file[:2])}** [{headings[0]}](../notebooks/{file})",
                 "",
                 "| | exercise | difficulty | |",
                 "|---|---|---|---|",
@@ -76,8 +76,8 @@ class ConceptIndex(FromNotebooks):
         for file, cells in chapters.items():
             for term, link in first_uses(file, text(cells, "markdown")).items():
                 uses.setdefault(term, {})[file] = link
-        for line in sorted(self.content, key=str.lower):
-            name, explained = line.split(": ", 1)
+        concepts = [line.split(": ", 1) for line in self.content]
+        for name, explained in sorted(concepts, key=lambda concept: concept[0].lower()):
             term = "term-" + re.sub(r"[^\w.]+", "-", name)
             linked = f"[{name}](glossary.md#{term})" if name in known else name
             others = [link for file, link in uses.get(term, {}).items() if file not in explained]
