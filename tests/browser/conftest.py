@@ -3,6 +3,7 @@
 import os
 import shutil
 import threading
+from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -58,16 +59,23 @@ class Handler(SimpleHTTPRequestHandler):
         """Say nothing."""
 
 
-@pytest.fixture(scope="session")
-def book():
-    """Return the address of the built book."""
-    if not (ROOT / "_build" / "html" / "index.html").exists():
-        pytest.exit("no book to look at: run `make book` first", returncode=1)
+@contextmanager
+def serving():
+    """Serve the built book on this machine; yield its address."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
+
+
+@pytest.fixture(scope="session")
+def book():
+    """Return the address of the built book."""
+    if not (ROOT / "_build" / "html" / "index.html").exists():
+        pytest.exit("no book to look at: run `make book` first", returncode=1)
+    with serving() as address:
+        yield address
 
 
 @pytest.fixture

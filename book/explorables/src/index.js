@@ -17,6 +17,8 @@ export function render({ model, el }) {
   const settings = () => Object.fromEntries(names.map((name) => [name, model.get(name)]));
   const box = document.createElement("div");
   el.append(box);
+  // JupyterLab takes the arrow keys for itself, unless what has the focus says otherwise.
+  box.addEventListener("focusin", ({ target }) => (target.dataset.lmSuppressShortcuts = "true"));
   const handle = mount(box, explorable, {
     state: settings(),
     onState(state) {

@@ -88,14 +88,12 @@ export function mount(root, explorable, options = {}) {
   };
   host.charts = parts.charts;
   const live = explorable.attach?.(host);
-  let shown = first, frame = 0, settled = 0;
+  let shown = first, settled = 0;
   options.onValues?.(first.values);
 
+  // At once: the browser hands over one movement of a pointer per frame, just before it paints.
   function redraw() {
-    frame ||= requestAnimationFrame(() => {
-      frame = 0;
-      show(explorable.draw(state, host.engine));
-    });
+    show(explorable.draw(state, host.engine));
   }
 
   function show(drawn) {
@@ -106,8 +104,14 @@ export function mount(root, explorable, options = {}) {
     parts.verdict.className = `verdict ${drawn.look}`;
     if (parts.details.open) parts.table.innerHTML = tableMarkup(drawn.table);
     options.onValues?.(drawn.values);
-    clearTimeout(settled); // a screen reader hears the verdict when the hand rests
-    settled = setTimeout(() => parts.note.replaceChildren(hidden(drawn.verdict)), 700);
+    clearTimeout(settled);
+    settled = setTimeout(rest, 300);
+  }
+
+  /** When the hand rests, a screen reader hears the verdict, and the address follows. */
+  function rest() {
+    parts.note.replaceChildren(hidden(shown.verdict));
+    if (options.address) toAddress(name, state, initial);
   }
 
   function set(changes) {
@@ -121,7 +125,6 @@ export function mount(root, explorable, options = {}) {
       reflect(find(`[name="${control.name}"]`), value);
     }
     if (!changed) return;
-    if (options.address) toAddress(name, state, initial);
     options.onState?.(state);
     live?.changed ? live.changed() : redraw();
   }
@@ -152,7 +155,6 @@ export function mount(root, explorable, options = {}) {
   return {
     set,
     stop() {
-      cancelAnimationFrame(frame);
       clearTimeout(settled);
       live?.stop?.();
       root.removeEventListener("input", onInput);
