@@ -63,11 +63,12 @@ export const view = (engine, address, count) =>
 /**
  * Lay out a network in the engine's memory, in place of the one before.
  *
- * options: widths (multiples of 4), batch (too), activation, normalization and residual (true or
- * false). Weights and biases are for the caller to fill; each layer lists the addresses of its
+ * options: widths (multiples of 4), batch (too), activation, normalization, residual and moments,
+ * which makes room for Adam (true or false). Weights and biases are for the caller to fill; each layer lists the addresses of its
  * arrays.
  */
-export function makeNetwork(engine, { widths, batch, activation, normalization, residual }) {
+export function makeNetwork(engine, options) {
+  const { widths, batch, activation, normalization, residual, moments } = options;
   let top = engine.begin + TABLE;
   const take = (count) => {
     const address = top;
@@ -93,13 +94,15 @@ export function makeNetwork(engine, { widths, batch, activation, normalization, 
       weightGradient: take(fanIn * fanOut), biasGradient: take(fanOut),
       pre: take(batch * fanOut), normalized: take(batch * fanOut), deviation: take(fanOut),
       output: take(batch * fanOut), slope: take(batch * fanOut), delta: take(batch * fanOut),
+      moments: moments && [fanIn * fanOut, fanIn * fanOut, fanOut, fanOut].map(take),
     });
   }
   reserve(engine, top);
   return net;
 }
 
-export function forward(engine, net) {
+/** All layers' signals; `standards` holds fixed means and scales for batch normalisation, if any. */
+export function forward(engine, net, standards = []) {
   const { ops } = engine;
   enter(engine);
   let x = net.input, before = null;
@@ -110,7 +113,11 @@ export function forward(engine, net) {
     ops.addRow(net.batch, fanOut, pre, layer.biases);
     if (layer.skips) ops.combine(count, 1, before.pre, 1, pre, pre);
     if (l < net.layers.length - 1) {
-      if (net.normalization) {
+      if (standards[l]) {
+        const { mean, scale } = standards[l];
+        const h = view(engine, pre, count), z = view(engine, layer.normalized, count);
+        for (let k = 0; k < count; k++) z[k] = (h[k] - mean[k % fanOut]) / scale[k % fanOut];
+      } else if (net.normalization) {
         ops.standardize(net.batch, fanOut, pre, layer.normalized, layer.deviation);
       }
       const into = net.normalization ? layer.normalized : pre;

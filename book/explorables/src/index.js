@@ -7,8 +7,12 @@ export { explorables };
 
 // For the tests, which hold these against gradutils.
 export * as engine from "./engine.js";
+export * as formats from "./formats.js";
 export * as random from "./random.js";
+export * as recurrent from "./recurrent.js";
 export * as theory from "./theory.js";
+export * as time from "./time.js";
+export * as training from "./training.js";
 
 /** As anywidget calls it: the model has a trait for each control, and takes the numbers shown. */
 export function render({ model, el }) {

@@ -9,7 +9,7 @@ export function pictures() {
   return Object.fromEntries(
     Object.entries(explorables).map(([name, explorable]) => {
       const state = defaults(name);
-      const drawn = explorable.draw(state, engine);
+      const drawn = (explorable.still ?? explorable.draw)(state, engine);
       return [name, markup(name, state, { drawn, live: false, id: `static-${name}` })];
     }),
   );

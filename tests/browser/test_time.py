@@ -1,0 +1,135 @@
+"""Jacobians over time in the page against gradutils.recurrent.
+
+The bound. Both sides compute in double precision, in another order: a step brings relative errors
+of about (n + 10) u, u = 2^-53. How much of that reaches a norm at step t is measured on
+gradutils' network: a relative change of 1e-9 in every weight and input changes the norm by 1e-9
+times a growth. So 10 t (n + 10) u growth. Where the growth exceeds 1e6, the two are draws of one
+chaotic network, and the average growth per step is compared.
+"""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from gradutils.recurrent import LSTM, RNN
+from tests.browser.draws import normals, stream
+
+U, UNITS, STEPS = 2.0**-53, 16, 200
+T = np.arange(1, STEPS + 1)
+
+
+def norms(jacobians):
+    return np.linalg.norm(jacobians, 2, axis=(1, 2))
+
+
+def rnn_norms(W, u, activation):
+    net = RNN(UNITS, UNITS, 1, activation, seed=0)
+    net.W, net.U = W, np.eye(UNITS)
+    return norms(net.jacobians(u))
+
+
+def lstm_norms(weights, u, forget_bias):
+    net = LSTM(UNITS, UNITS, forget_bias=forget_bias, seed=0)
+    net.W, net.U = weights
+    return norms(net.cell_jacobians(u))
+
+
+def compare(ours, reference, arguments):
+    theirs = reference(*arguments)
+    rng = np.random.default_rng(0)
+    shaken = [a * (1 + 1e-9 * rng.standard_normal(np.shape(a))) for a in arguments[:2]]
+    growth = np.maximum.accumulate(np.abs(reference(*shaken, *arguments[2:]) / theirs - 1) / 1e-9)
+    steady = growth < 1e6
+    bound = 10 * T * (UNITS + 10) * U * np.maximum(1, growth)
+    assert np.all(np.abs(ours / theirs - 1)[steady] <= bound[steady])
+    if not steady.all():
+        assert np.log(ours[-1]) / STEPS == pytest.approx(np.log(theirs[-1]) / STEPS, abs=0.1)
+
+
+def matrix(script, state):
+    return np.array(script("(s) => [...G.recurrent.recurrentMatrix(s)]", state)).reshape(16, 16)
+
+
+# The matrix
+
+
+@pytest.mark.parametrize(("radius", "seed"), itertools.product((0.5, 1.0, 1.5), (0, 99)))
+def test_without_shear_the_matrix_is_a_multiple_of_an_orthogonal_one(script, radius, seed):
+    W = matrix(script, {"radius": radius, "shear": 0, "seed": seed})
+    np.testing.assert_allclose(W @ W.T, radius**2 * np.eye(UNITS), atol=100 * U)
+
+
+@pytest.mark.parametrize("shear", [0.5, 2.0])
+def test_shear_moves_no_eigenvalue(script, shear):
+    W = matrix(script, {"radius": 0.9, "shear": shear, "seed": 0})
+    # An eigenvalue moves by u ||W|| times its condition, the inverse product of left and right.
+    values, right = np.linalg.eig(W)
+    condition = np.linalg.cond(right)
+    np.testing.assert_allclose(np.abs(values), 0.9, atol=UNITS * U * np.linalg.norm(W) * condition)
+    assert np.linalg.norm(W, 2) > 1.2
+
+
+# Norms
+
+
+def test_spectral_norm_is_numpys(script):
+    rng = np.random.default_rng(0)
+    for scale in (1e-180, 1.0, 1e150):
+        A = scale * rng.standard_normal((UNITS, UNITS))
+        found = script("(A) => G.recurrent.spectralNorm(Float64Array.from(A))", A.ravel().tolist())
+        # The square root of an eigenvalue of A^T A: UNITS^2 operations, halved by the root.
+        assert found == pytest.approx(np.linalg.norm(A, 2), rel=UNITS**2 * U)
+
+
+def test_spectral_norm_of_special_matrices(script):
+    norm = "(A) => G.recurrent.spectralNorm(Float64Array.from(A))"
+    assert script(norm, np.zeros(256).tolist()) == 0
+    assert script(norm, np.eye(16).ravel().tolist()) == pytest.approx(1, rel=U * 100)
+    assert script(norm, np.diag(np.arange(16.0)).ravel().tolist()) == pytest.approx(15, rel=U * 256)
+    assert np.isnan(script("() => G.recurrent.spectralNorm(new Float64Array(256).fill(NaN))"))
+
+
+# Jacobians
+
+
+def shown(script, **changes):
+    state = {
+        "radius": 0.95, "shear": 0.0, "activation": "tanh", "input_scale": 0.1,
+        "forget_bias": 1.0, "seed": 0,
+    } | changes  # fmt: skip
+    found = script("(s) => G.time.compute(s)", state)
+    return state, {key: np.array(value, float) for key, value in found.items()}
+
+
+def test_a_linear_network_without_shear_is_the_radius_to_the_power(script):
+    for radius in (0.5, 0.95, 1.0, 1.5):
+        _, found = shown(script, radius=radius, activation="linear")
+        np.testing.assert_allclose(found["rnn"], radius**T, rtol=10 * STEPS * (UNITS + 10) * U)
+
+
+@pytest.mark.parametrize("activation", ["linear", "tanh"])
+def test_plain_network(script, activation):
+    for radius, shear, scale, seed in itertools.product(
+        (0.5, 0.95, 1.5), (0, 1, 2), (0, 1), (0, 7)
+    ):
+        changes = {"radius": radius, "shear": shear, "input_scale": scale, "seed": seed}
+        state, found = shown(script, activation=activation, **changes)
+        u = scale * normals((STEPS, UNITS), stream(seed, 3))
+        compare(found["rnn"], rnn_norms, (matrix(script, state), u, activation))
+
+
+def test_lstm(script):
+    for forget_bias, scale, seed in itertools.product((-2.0, 0.0, 1.0, 8.0), (0, 0.3, 1), (0, 7)):
+        _, found = shown(script, forget_bias=forget_bias, input_scale=scale, seed=seed)
+        weights = script(
+            "(s) => Object.values(G.recurrent.lstmWeights(s)).map((a) => [...a])", seed
+        )
+        weights = [np.array(w).reshape(UNITS, 4 * UNITS) for w in weights]
+        np.testing.assert_allclose(weights[0] @ weights[0].T, np.eye(UNITS), atol=100 * U)
+        expected = np.sqrt(2 / (5 * UNITS)) * normals((UNITS, 4 * UNITS), stream(seed, 5))
+        np.testing.assert_allclose(weights[1], expected, rtol=1e-12, atol=1e-15)
+        u = scale * normals((STEPS, UNITS), stream(seed, 3))
+        np.testing.assert_allclose(
+            found["lstm"], lstm_norms(weights, u, forget_bias), rtol=10 * STEPS * 26 * U * 100
+        )
