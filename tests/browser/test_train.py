@@ -13,6 +13,7 @@ import pytest
 
 from gradutils import datasets, networks
 from tests.browser.draws import normals, stream, uniforms
+from tests.browser.test_figures import opened
 
 U, SAMPLES, WIDTH, STEPS = 2.0**-53, 128, 16, 20
 FIXES = ("initialization", "relu", "batch_norm", "residual", "clipping", "adam")
@@ -161,3 +162,62 @@ def test_answers_with_batch_normalization_keep_the_training_statistics(script):
         state_with("batch_norm", "relu"),
     )
     assert found[0] == pytest.approx(found[1], rel=1e-9)
+
+
+# In the page
+
+
+def step_of(figure):
+    return int(figure.locator(".verdict").inner_text().split()[1].strip("."))
+
+
+def test_play_pause_step_and_reset(page, book):
+    figure = opened(page, book, "train")
+    assert step_of(figure) == 0
+    figure.locator("[data-action=play]").focus()
+    page.keyboard.press("Enter")
+    page.wait_for_function(
+        """() => parseInt(document.querySelector("[data-explorable=train] .verdict")
+            .innerText.slice(5)) > 30"""
+    )
+    assert figure.locator("[data-action=play]").inner_text() == "Pause"
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(300)
+    paused = step_of(figure)
+    page.wait_for_timeout(300)
+    assert step_of(figure) == paused
+    figure.locator("[data-action=step]").click()
+    assert step_of(figure) == paused + 1
+    figure.locator("[data-action=reset]").click()
+    assert step_of(figure) == 0
+
+
+def test_another_setting_starts_anew(page, book):
+    figure = opened(page, book, "train")
+    figure.locator("[data-action=step]").click()
+    figure.locator("[name=adam]").check()
+    assert step_of(figure) == 0
+
+
+def test_training_leaves_the_page_its_time(page, book):
+    figure = opened(page, book, "train")
+    figure.locator("[data-action=play]").click()
+    frames = page.evaluate(
+        """() => new Promise((done) => {
+            let frames = 0;
+            const count = () => { frames++; requestAnimationFrame(count); };
+            requestAnimationFrame(count);
+            setTimeout(() => done(frames), 2000);
+        })"""
+    )
+    assert frames > 20  # 120 at best; a loop that blocks would leave 1
+
+
+def test_it_rests_when_it_is_out_of_view(page, book):
+    figure = opened(page, book, "train")
+    figure.locator("[data-action=play]").click()
+    page.evaluate("scrollTo(0, 0)")
+    page.wait_for_timeout(500)
+    resting = figure.locator(".verdict").inner_text()
+    page.wait_for_timeout(500)
+    assert figure.locator(".verdict").inner_text() == resting

@@ -88,8 +88,10 @@ function mark(shape, x, y) {
 
 export const MARKS = { vanishing: "down", healthy: "circle", exploding: "up" };
 
+const subscripts = (text) => escape(text).replace(/_(\w)/, '<tspan class="low" dy="3">$1</tspan>');
+
 /** A whole chart: frame, grid, labels, and whatever is drawn inside. */
-export function chart(at, { title, xLabel, yLabel, alt }, inside) {
+export function chart(at, { title, xLabel, yLabel, alt, role = "img" }, inside) {
   const { width, height, x, y, log } = at;
   const bottom = height - BOTTOM, right = width - RIGHT;
   const xs = ticks(x[0], x[1]).map((t) => {
@@ -104,10 +106,10 @@ export function chart(at, { title, xLabel, yLabel, alt }, inside) {
       `<text x="${LEFT - 5}" y="${top + 4}" text-anchor="end">${label}</text>`;
   });
   const clip = `clip-${title.replace(/\W/g, "")}-${width}`;
-  return `<svg viewBox="0 0 ${width} ${height}" role="img" aria-label="${escape(alt)}">` +
+  return `<svg viewBox="0 0 ${width} ${height}" role="${role}" aria-label="${escape(alt)}">` +
     `<text class="title" x="${LEFT}" y="15">${escape(title)}</text>${xs.join("")}${ys.join("")}` +
-    `<text x="${right}" y="${height - 4}" text-anchor="end">${escape(xLabel)}</text>` +
-    (yLabel ? `<text x="${right}" y="15" text-anchor="end">${escape(yLabel)}</text>` : "") +
+    `<text x="${right}" y="${height - 4}" text-anchor="end">${subscripts(xLabel)}</text>` +
+    `<text x="${right}" y="15" text-anchor="end">${subscripts(yLabel)}</text>` +
     `<svg class="inside"><defs><clipPath id="${clip}"><path d="M${LEFT} ${TOP - 4}H${right + 5}V${bottom + 4}H${LEFT}z"/></clipPath></defs>` +
     `<g clip-path="url(#${clip})">${inside}</g></svg></svg>`;
 }

@@ -8,6 +8,7 @@ export { explorables };
 // For the tests, which hold these against gradutils.
 export * as engine from "./engine.js";
 export * as formats from "./formats.js";
+export * as order from "./order.js";
 export * as random from "./random.js";
 export * as recurrent from "./recurrent.js";
 export * as theory from "./theory.js";

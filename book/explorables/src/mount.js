@@ -51,7 +51,7 @@ export function markup(name, state, { drawn, live, id }) {
     `${drawn.charts}</div><div class="below"><div class="legend">${drawn.legend}</div>` +
     `<p class="verdict ${drawn.look}">${escape(drawn.verdict)}</p></div></div>` +
     `<details><summary>The numbers</summary><div class="table" tabindex="0" role="region" ` +
-    `aria-label="The numbers"></div></details>` +
+    `aria-label="The numbers of ${escape(title)}"></div></details>` +
     `<p class="note" role="status">${note}</p>`;
 }
 
@@ -98,8 +98,10 @@ export function mount(root, explorable, options = {}) {
 
   function show(drawn) {
     shown = drawn;
-    if (drawn.charts !== undefined) parts.charts.innerHTML = drawn.charts;
-    if (drawn.legend !== undefined) parts.legend.innerHTML = drawn.legend;
+    const held = root.querySelector(".charts :focus")?.getAttribute("class");
+    parts.charts.innerHTML = drawn.charts;
+    if (held) parts.charts.querySelector(`.${held}`)?.focus();
+    parts.legend.innerHTML = drawn.legend;
     parts.verdict.textContent = drawn.verdict;
     parts.verdict.className = `verdict ${drawn.look}`;
     if (parts.details.open) parts.table.innerHTML = tableMarkup(drawn.table);

@@ -28,7 +28,7 @@ export function gaussianAverage(f, q) {
 
 const kindOf = (activation) => ACTIVATIONS.indexOf(activation);
 
-/** The mean of f(u) f(v) over Gaussian u, v of variance q and correlation c. */
+/** The mean of f(u) f(v) over Gaussian u, v of variance q and correlation c; every other node. */
 function pairAverage(f, q, c) {
   // In polar coordinates the kinks at u = 0 and v = 0 are rays; Gauss-Legendre between them.
   const theta = Math.acos(Math.min(1, Math.max(-1, c)));
@@ -43,9 +43,9 @@ function pairAverage(f, q, c) {
       const angle = tau * (from + (size * (point + 1)) / 2);
       const [along, across] = [Math.cos(angle), Math.cos(angle - theta)];
       let radial = 0;
-      for (let i = 0; i < NODES.length; i++) {
+      for (let i = 0; i < NODES.length; i += 2) {
         const r = deviation * NODES[i];
-        radial += WEIGHTS[i] * NODES[i] * f(r * along) * f(r * across);
+        radial += 2 * WEIGHTS[i] * NODES[i] * f(r * along) * f(r * across);
       }
       sum += (radial * weight * size) / 2;
     });
@@ -96,7 +96,7 @@ export function fixedPoint(activation, sigmaW, sigmaB) {
 /** A root of f between a and b, where f changes its sign (regula falsi, Illinois rule). */
 function bisect(f, a, b) {
   let fa = f(a), fb = f(b);
-  for (let k = 0; k < 200 && fa !== 0 && Math.abs(b - a) > 1e-14; k++) {
+  for (let k = 0; k < 200 && fa !== 0 && Math.abs(b - a) > 1e-13; k++) {
     let c = (a * fb - b * fa) / (fb - fa);
     if (!(c > Math.min(a, b) && c < Math.max(a, b))) c = (a + b) / 2;
     const fc = f(c);
@@ -134,10 +134,30 @@ export function criticalSigmaW(activation, sigmaB, guess) {
   return bisect(excess, low, high);
 }
 
-/** The correlation of two inputs' pre-activations one layer on, at q = q*. */
+/** The correlation of two inputs' pre-activations one layer on, at a second moment q. */
 export function correlationMap(activation, c, sigmaW, sigmaB, q) {
   const kind = kindOf(activation);
   return (sigmaW ** 2 * pairAverage((h) => phi(kind, h), q, c) + sigmaB ** 2) / q;
+}
+
+/** c*, the correlation that two different inputs reach: 1 unless chi > 1. */
+export function correlationFixedPoint(activation, sigmaW, sigmaB, q) {
+  const drift = (c) => correlationMap(activation, c, sigmaW, sigmaB, q) - c;
+  const justBelow = 1 - 1e-6; // c = 1 is always a fixed point; is there another one below it?
+  if (chi(activation, sigmaW, sigmaB, q) <= 1 || drift(justBelow) >= 0) return 1;
+  return Math.abs(drift(0)) < 1e-12 ? 0 : bisect(drift, 0, justBelow);
+}
+
+/** xi, the layers in which the distance of the correlation from c* falls e-fold. */
+export function depthScale(activation, sigmaW, sigmaB, q, c) {
+  if (q === Infinity) return Infinity;
+  let factor = chi(activation, sigmaW, sigmaB, q);
+  if (factor > 1 && q > 0) {
+    const kind = kindOf(activation);
+    factor = sigmaW ** 2 * pairAverage((h) => slope(kind, h, phi(kind, h)), q, c);
+  }
+  if (Math.abs(factor - 1) < 1e-9) return Infinity;
+  return factor > 0 ? -1 / Math.log(factor) : 0;
 }
 
 const BATCH_NORM = ["relu", "leaky_relu", "tanh"]; // where samples do not drift apart or collapse
