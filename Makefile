@@ -32,7 +32,7 @@ explorables: ## build the script of the live figures from book/explorables (need
 	cd book/explorables && npm ci --omit-lockfile-registry-resolved && npm run build
 
 lab: $(STAMP) ## open the notebooks in JupyterLab
-	TF_ENABLE_ONEDNN_OPTS=0 $(BIN)/jupyter lab notebooks
+	TF_ENABLE_ONEDNN_OPTS=0 $(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks
 
 serve: book ## serve the built book at http://localhost:8000 (another port: PORT=8001)
 	@echo "Open http://localhost:$(PORT)/ and stop with Ctrl-C."

@@ -1,5 +1,6 @@
 """The book's pages: their sources, and (marked `built`) what `make book` has made of them."""
 
+import importlib
 import re
 from html.parser import HTMLParser
 from urllib.parse import unquote, urlsplit
@@ -193,3 +194,66 @@ def test_directives_are_shown_as_what_they_are(pages):
 def test_no_page_names_the_machine_that_built_it(pages):
     for path in pages:
         assert str(ROOT) not in path.read_text("utf-8"), path
+
+
+# Weight, descriptions and addresses
+
+
+@pytest.fixture(scope="module")
+def pages():
+    """Return path -> text of every built page."""
+    return {str(path.relative_to(HTML)): path.read_text("utf-8") for path in HTML.rglob("*.html")}
+
+
+@pytest.mark.built
+def test_no_script_holds_up_a_page(pages):
+    waiting = re.compile(r"<script (?![^>]*\b(?:defer|async)\b)[^>]*src=")
+    assert [name for name, text in pages.items() if waiting.search(text)] == []
+
+
+@pytest.mark.built
+def test_icons_are_drawn_in_the_page(pages):
+    assert not (HTML / "_static" / "scripts" / "fontawesome.js").exists()
+    for name, text in pages.items():
+        assert "fontawesome.js" not in text, name
+        assert not re.search(r'<(?:i|span) class="[^"]*\bfa-', text), name
+        assert '<svg class="svg-inline--fa' in text or name.startswith("_"), name
+
+
+@pytest.mark.built
+def test_pictures_keep_their_place_free(pages):
+    for name, text in pages.items():
+        for tag in re.findall(r"<img [^>]*\.png[^>]*>", text):
+            assert re.search(r'width="\d+" height="\d+"', tag), f"{name}: {tag[:80]}"
+
+
+@pytest.mark.built
+def test_every_document_describes_itself(pages):
+    found = {}
+    for document in DOCUMENTS:
+        text = pages[f"{document}.html"]
+        (description,) = re.findall(r'<meta name="description" content="([^"]+)"', text)
+        assert len(re.findall(r'<meta name="viewport"', text)) == 1
+        assert 'property="og:title"' in text
+        found.setdefault(description, []).append(document)
+    assert [names for names in found.values() if len(names) > 1] == []
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({}, None),
+        ({"GITHUB_REPOSITORY": "Ada/gradients"}, "https://ada.github.io/gradients/"),
+        ({"GITHUB_REPOSITORY": "ada/ada.github.io"}, "https://ada.github.io/"),
+        ({"READTHEDOCS_CANONICAL_URL": "https://a.readthedocs.io/en/latest/"},
+         "https://a.readthedocs.io/en/latest/"),
+    ],
+)  # fmt: skip
+def test_the_address_is_that_of_the_repository_that_publishes(monkeypatch, variables, expected):
+    monkeypatch.syspath_prepend(str(ROOT / "book" / "_ext"))
+    lean = importlib.import_module("lean")
+    for name in ("GITHUB_REPOSITORY", "READTHEDOCS_CANONICAL_URL"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    assert lean.address() == expected
