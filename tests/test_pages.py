@@ -1,5 +1,6 @@
 """The book's pages: their sources, and (marked `built`) what `make book` has made of them."""
 
+import gzip
 import importlib
 import re
 from html.parser import HTMLParser
@@ -165,14 +166,31 @@ def test_all_that_a_page_fetches_or_links_to_is_there(pages):
 
 
 @pytest.mark.built
-def test_mathematics_is_set_by_the_copy_that_comes_with_the_book(pages):
-    for document in DOCUMENTS:
-        page = pages[HTML / f"{document}.html"]
-        text = (HTML / f"{document}.html").read_text("utf-8")
-        if 'class="math' in text:
-            assert any("_static/mathjax/tex-mml-chtml.js" in url for url in page.fetched), document
-    for needed in ("tex-mml-chtml.js", "LICENSE", "output/chtml/fonts/woff-v2/MathJax_Zero.woff"):
-        assert (HTML / "_static" / "mathjax" / needed).exists()
+def test_formulas_are_set_before_any_script_runs(texts):
+    count = 0
+    for name, text in texts.items():
+        unset = r'<span class="math[^"]*">(?!<span class="katex")|tex-mml|<span class="katex-error'
+        assert not re.search(unset, text), name
+        count += text.count('<span class="katex">')
+    assert count > 1000
+
+
+@pytest.mark.built
+def test_the_heaviest_chapter_is_light(texts):
+    """All that a chapter fetches, compressed; fonts counted as if it used all of KaTeX's."""
+    weights = {}
+    for name, text in texts.items():
+        if not name.startswith("notebooks/"):
+            continue
+        fetched = Loads(text).fetched
+        files = {(HTML / name).parent / url.split("?")[0] for url in fetched if "//" not in url}
+        weights[name] = len(gzip.compress(text.encode())) + sum(map(compressed_size, files))
+    assert max(weights.values()) < 450_000, sorted(weights.items(), key=lambda item: item[1])[-3:]
+
+
+def compressed_size(path):
+    data = path.read_bytes()
+    return len(data if path.suffix in (".png", ".woff2") else gzip.compress(data))
 
 
 @pytest.mark.built
@@ -214,10 +232,11 @@ def test_no_script_holds_up_a_page(texts):
 @pytest.mark.built
 def test_icons_are_drawn_in_the_page(texts):
     assert not (HTML / "_static" / "scripts" / "fontawesome.js").exists()
-    for name, text in texts.items():
-        assert "fontawesome.js" not in text, name
-        assert not re.search(r'<(?:i|span) class="[^"]*\bfa-', text), name
-        assert '<svg class="svg-inline--fa' in text or name == "index.html", name  # a redirection
+    for document in DOCUMENTS:
+        text = texts[f"{document}.html"]
+        assert "fontawesome.js" not in text, document
+        assert not re.search(r'<(?:i|span) class="[^"]*\bfa-', text), document
+        assert '<svg class="svg-inline--fa' in text, document
 
 
 @pytest.mark.built
