@@ -54,7 +54,7 @@ class ExerciseList(FromNotebooks):
             yield from (
                 f"**{int(file[:2])}** [{headings[0]}](../notebooks/{file})",
                 "",
-                "| | exercise | difficulty | |",
+                "| number | exercise | difficulty | attempt |",
                 "|---|---|---|---|",
             )
             for title in headings:
