@@ -79,16 +79,52 @@ def test_products(script, name):
 
 
 @pytest.mark.parametrize("name", TYPES)
+def test_products_of_special_numbers(script, name):
+    texts = ["0", "-0", "Infinity", "-Infinity", "NaN", "1.5", "-2"]
+    pairs = list(itertools.product(texts, texts))
+    with np.errstate(invalid="ignore"):
+        a, b = (numbers_of(column).astype(TYPES[name]) for column in zip(*pairs, strict=True))
+        expected = (a * b).astype(float)
+    found = script(
+        """([pairs, name]) => pairs.map(([a, b]) => {
+            const product = G.formats.times(Number(a), Number(b), name);
+            return Object.is(product, -0) ? "-0" : String(product);
+        })""",
+        [pairs, name],
+    )
+    known = ~np.isnan(expected)
+    np.testing.assert_array_equal(np.isnan(numbers_of(found)), ~known)  # inf * 0, among others
+    same_bits(numbers_of(found)[known], expected[known])
+
+
+def once(values, name):
+    """Round to a format, once: ml_dtypes would round a double to float32 first."""
+    if name != "bfloat16":
+        return values.astype(TYPES[name])
+    fractions, exponents = np.frexp(values)
+    return np.ldexp(np.round(fractions * 2**8), exponents - 8).astype(TYPES[name])
+
+
+def test_a_double_is_rounded_once_to_bfloat16(script):
+    x = float.fromhex("0x1.66ffff4cc0b12p+0")  # just below a midpoint; in float32, on it
+    assert float(ml_dtypes.bfloat16(x)) == 1.40625
+    assert script("(x) => G.formats.roundTo(x, 'bfloat16')", x) == 1.3984375
+    assert float(once(np.array([x]), "bfloat16")[0]) == 1.3984375
+
+
+@pytest.mark.parametrize("name", TYPES)
 def test_chains_over_the_range_of_the_controls(script, name):
-    controls = itertools.product((0.05, 0.5, 0.6, 1.0, 1.05, 4.0), (0.0, 0.5, 1.0), (0, 10, 24))
-    for factor, spread, exponent in controls:
-        state = {"factor": factor, "spread": spread, "layers": 200, "seed": 3}
-        drawn = factor * np.exp(spread * normals(200, stream(3, 0)))
+    controls = itertools.product(
+        (0.05, 0.5, 0.6, 0.85, 1.0, 1.05, 4.0), (0.0, 0.5, 1.0), (0, 10, 24), (0, 3, 95)
+    )
+    for factor, spread, exponent, seed in controls:
+        state = {"factor": factor, "spread": spread, "layers": 200, "seed": seed}
+        drawn = factor * np.exp(spread * normals(200, stream(seed, 0)))
         factors = np.array(script("(state) => G.formats.factorsOf(state)", state))
         np.testing.assert_allclose(factors, drawn, rtol=1e-14)
         with np.errstate(all="ignore"):
             g = [np.array(2.0**exponent).astype(TYPES[name])]
-            for f in factors.astype(TYPES[name]):
+            for f in once(factors, name):
                 g.append(g[-1] * f)
         found = script(
             "([f, scale, name]) => G.formats.chain(f, scale, name).map(String)",
@@ -102,3 +138,21 @@ def test_float16_sticks_at_its_smallest_number_where_half_of_it_rounds_up(script
         "() => [0.6, 0.45].map((f) => G.formats.chain(Array(99).fill(f), 1, 'float16')[99])"
     )
     assert ends == [2.0**-24, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("factor", "multiple"), [(0.6, 1), (0.75, 2), (0.8, 2), (0.85, 3), (0.9, 4)]
+)
+def test_the_verdict_names_where_float16_sticks(script, factor, multiple):
+    state = {"factor": factor, "spread": 0, "layers": 200, "loss_scale": 0, "seed": 0}
+    verdict, stored = script(
+        """(state) => {
+            const { verdict, values } = G.explorables.formats.draw(state);
+            return [verdict, values.stored.float16];
+        }""",
+        state,
+    )
+    assert stored[-1] == stored[-2] == multiple * 2.0**-24
+    since = stored.index(stored[-1])
+    times = "" if multiple == 1 else f"{multiple} times "
+    assert f"sticks at {times}its smallest number from layer {since}." in verdict

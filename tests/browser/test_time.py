@@ -60,14 +60,21 @@ def test_without_shear_the_matrix_is_a_multiple_of_an_orthogonal_one(script, rad
     np.testing.assert_allclose(W @ W.T, radius**2 * np.eye(UNITS), atol=100 * U)
 
 
-@pytest.mark.parametrize("shear", [0.5, 2.0])
-def test_shear_moves_no_eigenvalue(script, shear):
-    W = matrix(script, {"radius": 0.9, "shear": shear, "seed": 0})
-    # An eigenvalue moves by u ||W|| times its condition, the inverse product of left and right.
-    values, right = np.linalg.eig(W)
-    condition = np.linalg.cond(right)
-    np.testing.assert_allclose(np.abs(values), 0.9, atol=UNITS * U * np.linalg.norm(W) * condition)
-    assert np.linalg.norm(W, 2) > 1.2
+@pytest.mark.parametrize("radius", [0.5, 0.9, 1.5])
+@pytest.mark.parametrize("shear", [0.05, 0.5, 1.0, 2.0])
+def test_shear_moves_no_eigenvalue(script, radius, shear):
+    for seed in (0, 35, 82, 99):
+        W = matrix(script, {"radius": radius, "shear": shear, "seed": seed})
+        # Bauer and Fike: an eigenvalue moves by at most the condition of the eigenvectors times the
+        # norm of the rounding, 3 n u ||W||: two products of matrices, and the eigenvalues' own.
+        values, right = np.linalg.eig(W)
+        bound = 3 * UNITS * U * np.linalg.norm(W) * np.linalg.cond(right)
+        assert np.abs(np.abs(values) - radius).max() <= bound
+        # No basis changes the sum of squares: that of the rotations and that of the entries above.
+        above = np.kron(np.triu(np.ones((8, 8)), 1), np.ones((2, 2)))
+        entries = shear / 4 * above * normals((UNITS, UNITS), stream(seed, 0))
+        squares = UNITS * radius**2 + (entries**2).sum()
+        np.testing.assert_allclose((W**2).sum(), squares, rtol=10 * UNITS * U)
 
 
 # Norms
@@ -119,17 +126,35 @@ def test_plain_network(script, activation):
         compare(found["rnn"], rnn_norms, (matrix(script, state), u, activation))
 
 
+def lstm_weights(script, seed):
+    found = script("(s) => Object.values(G.recurrent.lstmWeights(s)).map((a) => [...a])", seed)
+    return [np.array(w).reshape(UNITS, 4 * UNITS) for w in found]
+
+
 def test_lstm(script):
     for forget_bias, scale, seed in itertools.product((-2.0, 0.0, 1.0, 8.0), (0, 0.3, 1), (0, 7)):
         _, found = shown(script, forget_bias=forget_bias, input_scale=scale, seed=seed)
-        weights = script(
-            "(s) => Object.values(G.recurrent.lstmWeights(s)).map((a) => [...a])", seed
-        )
-        weights = [np.array(w).reshape(UNITS, 4 * UNITS) for w in weights]
+        weights = lstm_weights(script, seed)
         np.testing.assert_allclose(weights[0] @ weights[0].T, np.eye(UNITS), atol=100 * U)
         expected = np.sqrt(2 / (5 * UNITS)) * normals((UNITS, 4 * UNITS), stream(seed, 5))
         np.testing.assert_allclose(weights[1], expected, rtol=1e-12, atol=1e-15)
         u = scale * normals((STEPS, UNITS), stream(seed, 3))
-        np.testing.assert_allclose(
-            found["lstm"], lstm_norms(weights, u, forget_bias), rtol=10 * STEPS * 26 * U * 100
-        )
+        compare(found["lstm"], lstm_norms, (weights, u, forget_bias))
+
+
+def test_anywhere_in_the_range_of_the_controls(script):
+    rng = np.random.default_rng(0)
+    for _ in range(40):
+        changes = {
+            "radius": rng.integers(50, 151) / 100,
+            "shear": rng.integers(41) / 20,
+            "activation": str(rng.choice(["linear", "tanh"])),
+            "input_scale": rng.integers(21) / 20,
+            "forget_bias": rng.integers(-20, 81) / 10,
+            "seed": int(rng.integers(100)),
+        }
+        state, found = shown(script, **changes)
+        u = state["input_scale"] * normals((STEPS, UNITS), stream(state["seed"], 3))
+        compare(found["rnn"], rnn_norms, (matrix(script, state), u, state["activation"]))
+        weights = lstm_weights(script, state["seed"])
+        compare(found["lstm"], lstm_norms, (weights, u, state["forget_bias"]))

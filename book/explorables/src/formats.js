@@ -60,10 +60,12 @@ function fate(name, stored, errors) {
   if (infinite >= 0) return `${name} overflows in layer ${infinite}`;
   const subnormal = first((g) => Math.abs(g) < 2 ** lowest);
   const early = subnormal >= 0 ? `loses digits from layer ${subnormal}` : "";
-  const smallest = 2 ** (lowest - FORMATS[name].bits + 1);
-  const end = stored.length - 1;
-  if (stored[end] === smallest && stored[end - 1] === smallest) {
-    return `${name} ${early} and sticks at its smallest number from layer ${stored.indexOf(smallest)}`;
+  const last = stored[stored.length - 1];
+  const since = stored.map((g) => g !== last).lastIndexOf(true) + 1;
+  if (last !== 0 && Math.abs(last) < 2 ** lowest && since < stored.length - 1) {
+    const multiple = last / 2 ** (lowest - FORMATS[name].bits + 1);
+    const often = multiple === 1 ? "" : `${multiple} times `;
+    return `${name} ${early} and sticks at ${often}its smallest number from layer ${since}`;
   }
   if (zero >= 0) return `${name} ${early ? `${early} and ` : ""}is zero from layer ${zero}`;
   const off = `ends with an error of ${format(errors[errors.length - 1], 2)}`;
