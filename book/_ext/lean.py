@@ -71,7 +71,7 @@ def finish(app, exception):
     pages = sorted(folder.rglob("*.html"))
     for path in pages:
         text = path.read_text("utf-8")
-        for change in (with_icons, deferred, with_landmarks, with_reachable_figures):
+        for change in (with_icons, deferred, accessible, with_reachable_figures):
             text = change(text)
         path.write_text(with_sizes(text, path.parent), "utf-8")
     (folder / "_static" / ICON_SCRIPT).unlink(missing_ok=True)
@@ -130,12 +130,15 @@ def deferred(text):
     )
 
 
-def with_landmarks(text):
-    """Put the sidebar into a landmark, as screen readers need it; say the viewport once."""
+def accessible(text):
+    """Mend what the tools write and screen readers stumble over; say the viewport once."""
     text = text.replace(
-        'id="pst-primary-sidebar" class', 'id="pst-primary-sidebar" role="region" '
-        'aria-label="Book" class', 1,
-    )  # fmt: skip
+        'id="pst-primary-sidebar" class',
+        'id="pst-primary-sidebar" role="region" aria-label="Book" class',
+        1,
+    )
+    text = text.replace('role="doc-biblioentry"', 'role="listitem"')
+    text = re.sub(r'<th class="head">(?:<p></p>)?</th>', '<td class="head"></td>', text)
     first, *others = re.split(r'<meta name="viewport"[^>]*>', text)
     viewport = '<meta name="viewport" content="width=device-width, initial-scale=1"/>'
     return first + viewport + "".join(others) if others else text
