@@ -98,10 +98,8 @@ export function mount(root, explorable, options = {}) {
 
   function show(drawn) {
     shown = drawn;
-    const held = root.querySelector(".charts :focus")?.getAttribute("class");
-    parts.charts.innerHTML = drawn.charts;
-    if (held) parts.charts.querySelector(`.${held}`)?.focus();
-    parts.legend.innerHTML = drawn.legend;
+    redrawInto(parts.charts, drawn.charts);
+    redrawInto(parts.legend, drawn.legend);
     parts.verdict.textContent = drawn.verdict;
     parts.verdict.className = `verdict ${drawn.look}`;
     if (parts.details.open) parts.table.innerHTML = tableMarkup(drawn.table);
@@ -163,6 +161,27 @@ export function mount(root, explorable, options = {}) {
       root.removeEventListener("click", onClick);
     },
   };
+}
+
+/** Show new markup where there is older one: what is the same stays, its focus and its layout too. */
+function redrawInto(element, markup) {
+  const fresh = element.cloneNode(false);
+  fresh.innerHTML = markup;
+  if (fresh.childNodes.length !== element.childNodes.length) element.innerHTML = markup;
+  else adapt(element, fresh);
+}
+
+function adapt(old, fresh) {
+  if (old.isEqualNode(fresh)) return;
+  const sameShape = old.nodeName === fresh.nodeName && old.nodeType === Node.ELEMENT_NODE;
+  if (!sameShape || old.childNodes.length !== fresh.childNodes.length) {
+    return old.replaceWith(fresh);
+  }
+  for (const { name, value } of fresh.attributes) {
+    if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+  }
+  const children = [...fresh.childNodes];
+  [...old.childNodes].forEach((child, k) => adapt(child, children[k]));
 }
 
 function hidden(text) {
