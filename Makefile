@@ -7,11 +7,12 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 HTML := _build/html
 BUILT := _build/.complete
+PAPER := _build/paper
 BOOK_SOURCES := _config.yml _toc.yml $(shell find book src notebooks -type f \
 	-not -path '*/.ipynb_checkpoints/*' -not -path '*/__pycache__/*' -not -path '*/node_modules/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help book test browser explorables lab serve notebooks check lock robust clean
+.PHONY: help book test browser explorables lab offline pdf serve notebooks check lock robust clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +34,19 @@ explorables: ## build the script of the live figures from book/explorables (need
 
 lab: $(STAMP) ## open the notebooks in JupyterLab
 	TF_ENABLE_ONEDNN_OPTS=0 $(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks
+
+offline: book ## pack the HTML book into one archive that opens from the disk, below dist
+	$(BIN)/python -m tests.offline
+	$(BIN)/python -m pytest -q tests/test_offline.py -m built
+
+pdf: $(STAMP) ## set the book on paper, below dist (needs LaTeX and poppler)
+	@for tool in xelatex latexmk pdftotext; do command -v $$tool >/dev/null \
+		|| { echo "make pdf needs $$tool. On Debian and Ubuntu: apt install latexmk texlive-xetex" \
+		"texlive-latex-extra texlive-fonts-recommended tex-gyre fonts-dejavu fonts-freefont-otf poppler-utils" >&2; exit 1; }; done
+	$(BIN)/jupyter-book build . --all --builder latex -n -W --keep-going --path-output $(PAPER)
+	cd $(PAPER)/_build/latex && latexmk -gg -xelatex -interaction=nonstopmode -halt-on-error *.tex >/dev/null
+	mkdir -p dist && cp $(PAPER)/_build/latex/*.pdf dist
+	$(BIN)/python -m pytest -q tests/test_pdf.py
 
 serve: book ## serve the built book at http://localhost:8000 (another port: PORT=8001)
 	@echo "Open http://localhost:$(PORT)/ and stop with Ctrl-C."

@@ -26,9 +26,7 @@ def configure(app, config):
     """Set what Sphinx needs to know about the paper."""
     author = config.author
     config.latex_engine = "xelatex"
-    config.latex_documents = [
-        (config.root_doc, f"{NAME}.tex", config.html_title, author, "manual")
-    ]
+    config.latex_documents = [(config.root_doc, f"{NAME}.tex", config.html_title, author, "manual")]
     config.latex_additional_files = [str(STYLE)]
     config.latex_domain_indices = False
     config.latex_use_xindy = False
@@ -141,7 +139,7 @@ def fit(table):
 
 
 def width(entry):
-    """Return about how many characters wide a cell is; a command of a formula is one."""
+    """Return about how many characters wide a cell with its margins is."""
     formulas = "".join(formula.astext() for formula in entry.findall(nodes.math))
     signs = re.sub(r"\\[a-zA-Z]+", "x", formulas)
-    return len(entry.astext()) - len(formulas) + len(re.sub(r"[{}^_ ]", "", signs))
+    return 2 + len(entry.astext()) - len(formulas) + len(re.sub(r"[{}^_]", "", signs))
