@@ -4,8 +4,8 @@
 
 after `make book`. The depth figure at 50 layers and a batch of 64: each key press moves the weight
 gain by one step. The time runs from the event's own time stamp to the first task after the frame is
-painted; the wait for the screen's next refresh is switched off. Beside it the engine alone, in
-WebAssembly and in plain JavaScript.
+painted; the wait for the screen's next refresh is switched off. Beside it the engine alone: as
+WebAssembly with fused products, without, and as plain JavaScript.
 """
 
 import platform
@@ -25,9 +25,9 @@ WATCH = """() => {
         port2.postMessage(null);
     }), true);
 }"""
-ENGINE = """([width, plain, rounds]) => {
+ENGINE = """([width, backend, rounds]) => {
     const { makeEngine, profile } = gradutilsExplorables.engine;
-    const engine = makeEngine({ plain });
+    const engine = makeEngine({ backend });
     const times = [];
     for (let i = 0; i < rounds + 1; i++) {
         const start = performance.now();
@@ -65,9 +65,9 @@ def main():
                 page.keyboard.press("ArrowRight")
                 page.wait_for_timeout(40)
             print(f"width {width:3d}: input to paint {describe(page.evaluate('times'))}")
-            for plain, name in ((False, "WebAssembly"), (True, "JavaScript")):
-                times = page.evaluate(ENGINE, [width, plain, 10])
-                print(f"           {name:11s}    {describe(times)}")
+            for backend in ("fused", "simd", "plain"):
+                times = page.evaluate(ENGINE, [width, backend, 10])
+                print(f"           {backend:11s}    {describe(times)}")
         browser.close()
 
 

@@ -20,19 +20,21 @@ for (const path of [...sources, controls, join(here, "package-lock.json"), impor
 }
 
 const scratch = mkdtempSync(join(tmpdir(), "explorables-"));
-const binary = join(scratch, "kernels.wasm");
-execFileSync(
+const binary = (name) => join(scratch, `${name}.wasm`);
+const compile = (name, ...flags) => execFileSync(
   join(here, "node_modules/.bin/asc"),
-  ["src/multiply.simd.ts", "-O3", "--runtime", "stub", "--enable", "simd", "-o", binary],
+  [`src/multiply.${name}.ts`, "-O3", "--runtime", "stub", "--enable", "simd", "-o", binary(name), ...flags],
   { cwd: here, stdio: "inherit" },
 );
+compile("simd");
+compile("fused", "--enable", "relaxed-simd", "--importMemory");
 
 const kernels = {
   name: "kernels",
   setup(bundle) {
-    bundle.onResolve({ filter: /^wasm:kernels$/ }, () => ({ path: "kernels", namespace: "wasm" }));
-    bundle.onLoad({ filter: /.*/, namespace: "wasm" }, () => ({
-      contents: readFileSync(binary).toString("base64"),
+    bundle.onResolve({ filter: /^wasm:/ }, ({ path }) => ({ path: path.slice(5), namespace: "wasm" }));
+    bundle.onLoad({ filter: /.*/, namespace: "wasm" }, ({ path }) => ({
+      contents: readFileSync(binary(path)).toString("base64"),
       loader: "text",
     }));
   },

@@ -18,13 +18,14 @@ from tests.browser.draws import normals, stream, uniforms
 
 U = 2.0**-53
 BATCH = 64
-PROFILE = "(s) => G.engine.profile(G.engine.makeEngine({plain: s.plain}), s)"
+BACKENDS = ["fused", "simd", "plain"]
+PROFILE = "(s) => G.engine.profile(G.engine.makeEngine(s), s)"
 
 
 def settings(**changes):
     start = {
         "depth": 50, "width": 32, "batch": BATCH, "activation": "tanh", "sigmaW": 1.0,
-        "sigmaB": 0.0, "seed": 0, "normalization": False, "residual": False, "plain": False,
+        "sigmaB": 0.0, "seed": 0, "normalization": False, "residual": False, "backend": "fused",
     }  # fmt: skip
     return start | changes
 
@@ -80,6 +81,11 @@ def compare(script, s):
             assert np.abs(np.log(a[finite] / b[finite])).max() < 4 * spread, f"{kind} {s}"
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_chromium_has_every_backend(script, backend):
+    assert script("(backend) => G.engine.makeEngine({backend}).backend", backend) == backend
+
+
 # Draws
 
 
@@ -104,13 +110,13 @@ def test_normal_numbers_are_normal_and_numpys(script):
 
 
 @pytest.mark.parametrize("name", activations.ACTIVATIONS)
-@pytest.mark.parametrize("plain", [False, True], ids=["WebAssembly", "JavaScript"])
-def test_activations(script, name, plain):
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_activations(script, name, backend):
     positive = np.geomspace(1e-300, 700, 4000)
     x = np.concatenate([-positive[::-1], [0.0, -0.0], positive])
     values, slopes = script(
-        """([x, name, plain]) => {
-            const engine = G.engine.makeEngine({plain});
+        """([x, name, backend]) => {
+            const engine = G.engine.makeEngine({backend});
             const shape = {widths: [4, 4], batch: x.length, activation: name};
             const net = G.engine.makeNetwork(engine, shape);
             const {pre, output, slope} = net.layers[0];
@@ -118,7 +124,7 @@ def test_activations(script, name, plain):
             engine.ops.activate(net.kind, x.length, pre, output, slope);
             return [output, slope].map((a) => [...G.engine.view(engine, a, x.length)]);
         }""",
-        [x.tolist(), name, plain],
+        [x.tolist(), name, backend],
     )
     phi, derivative = activations.get(name)
     # GELU's distribution function is exact to 1e-15, absolutely, and counts up to |x| = 8.8.
@@ -131,12 +137,13 @@ def test_activations(script, name, plain):
 # Networks
 
 
-@pytest.mark.parametrize("plain", [False, True], ids=["WebAssembly", "JavaScript"])
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("name", activations.ACTIVATIONS)
-def test_profile_of_every_activation(script, name, plain):
+def test_profile_of_every_activation(script, name, backend):
     for sigma_w, sigma_b in [(0.1, 0.0), (1.0, 0.0), (1.5, 0.3), (4.0, 1.0)]:
         compare(
-            script, settings(activation=name, sigmaW=sigma_w, sigmaB=sigma_b, plain=plain, depth=20)
+            script,
+            settings(activation=name, sigmaW=sigma_w, sigmaB=sigma_b, backend=backend, depth=20),
         )
 
 

@@ -7,7 +7,8 @@ import * as kernels from "./kernels";
 import { multiply } from "./multiply.plain";
 import { use } from "./memory.js";
 import { normals, stream } from "./random.js";
-import wasm from "wasm:kernels";
+import fused from "wasm:fused";
+import simd from "wasm:simd";
 
 export const ACTIVATIONS = [
   "linear", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus",
@@ -18,22 +19,32 @@ const PLAIN = { ...kernels, multiply };
 use(new Float64Array(TABLE / 8));
 kernels.prepare(0);
 
-/** The kernels and their memory: WebAssembly where the browser has it, else plain JavaScript. */
-export function makeEngine({ plain = false } = {}) {
-  const engine = { bytes: 0 };
+/**
+ * The kernels and their memory: the first of the backends that the browser has.
+ *
+ * "fused" is WebAssembly with products that multiply and add in one rounding, "simd" without, and
+ * "plain" is JavaScript.
+ */
+export function makeEngine({ backend = "fused" } = {}) {
+  const engine = { bytes: 0, backend: "plain", ops: PLAIN, begin: 0 };
   try {
-    if (plain) throw new Error("asked for");
-    const code = Uint8Array.from(atob(wasm), (c) => c.charCodeAt(0));
-    const { exports } = new WebAssembly.Instance(new WebAssembly.Module(code), {
-      env: { abort() {} },
-    });
-    Object.assign(engine, { backend: "WebAssembly", ops: exports, begin: 65536 });
+    if (backend === "plain") throw new Error("asked for");
+    Object.assign(engine, { backend: "simd", ops: { ...instantiate(simd) }, begin: 65536 });
+    if (backend === "simd") throw new Error("asked for");
+    engine.ops.multiply = instantiate(fused, engine.ops.memory).multiply;
+    engine.backend = "fused";
   } catch {
-    // An old browser, or one that forbids WebAssembly: go on without it.
-    Object.assign(engine, { backend: "JavaScript", ops: PLAIN, begin: 0 });
+    // An old browser, or one that forbids WebAssembly: go on with what there is.
   }
   reserve(engine, engine.begin + TABLE);
   return engine;
+}
+
+/** What a binary exports; `memory` is for one that brings none. */
+function instantiate(binary, memory) {
+  const code = Uint8Array.from(atob(binary), (c) => c.charCodeAt(0));
+  const imports = { env: { abort() {}, memory } };
+  return new WebAssembly.Instance(new WebAssembly.Module(code), imports).exports;
 }
 
 /** Make room for so many bytes. */

@@ -1,5 +1,13 @@
 export * from "./kernels";
 
+/** a b + c, with one rounding where the processor has it and the build asks for it. */
+// @ts-ignore: decorator
+@inline
+function multiplyAdd(a: v128, b: v128, c: v128): v128 {
+  if (ASC_FEATURE_RELAXED_SIMD) return f64x2.relaxed_madd(a, b, c);
+  return f64x2.add(c, f64x2.mul(a, b));
+}
+
 /**
  * c = a b, where c has `rows` rows and `columns` columns; the entry (i, k) of a lies at
  * a + i * stepRow + k * stepColumn. Blocks of 4 x 4 stay in registers.
@@ -18,17 +26,17 @@ export function multiply(
       for (let k: i32 = 0; k < inner; k++) {
         const b0 = v128.load(pb), b1 = v128.load(pb, 16);
         let s = v128.load64_splat(pa);
-        c00 = f64x2.add(c00, f64x2.mul(s, b0));
-        c01 = f64x2.add(c01, f64x2.mul(s, b1));
+        c00 = multiplyAdd(s, b0, c00);
+        c01 = multiplyAdd(s, b1, c01);
         s = v128.load64_splat(pa + stepRow);
-        c10 = f64x2.add(c10, f64x2.mul(s, b0));
-        c11 = f64x2.add(c11, f64x2.mul(s, b1));
+        c10 = multiplyAdd(s, b0, c10);
+        c11 = multiplyAdd(s, b1, c11);
         s = v128.load64_splat(pa + row2);
-        c20 = f64x2.add(c20, f64x2.mul(s, b0));
-        c21 = f64x2.add(c21, f64x2.mul(s, b1));
+        c20 = multiplyAdd(s, b0, c20);
+        c21 = multiplyAdd(s, b1, c21);
         s = v128.load64_splat(pa + row3);
-        c30 = f64x2.add(c30, f64x2.mul(s, b0));
-        c31 = f64x2.add(c31, f64x2.mul(s, b1));
+        c30 = multiplyAdd(s, b0, c30);
+        c31 = multiplyAdd(s, b1, c31);
         pa += stepColumn;
         pb += stride;
       }
