@@ -276,3 +276,14 @@ def test_the_address_is_that_of_the_repository_that_publishes(monkeypatch, varia
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert lean.address() == expected
+
+
+def test_the_page_for_lost_readers_has_links_that_hold_at_any_address(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "book" / "_ext"))
+    monkeypatch.setenv("READTHEDOCS_CANONICAL_URL", "https://ada.github.io/gradients")
+    lean = importlib.import_module("lean")
+    ((name, context, _),) = lean.lost(None)
+    assert name == "404" and "search.html" in context["body"]
+    assert lean.grounded("<head><title>") == (
+        '<head>\n<base href="https://ada.github.io/gradients/"/><title>'
+    )

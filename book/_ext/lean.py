@@ -19,10 +19,19 @@ THEME = Path(pydata_sphinx_theme.__file__).parent / "theme" / "pydata_sphinx_the
 ICON_SCRIPT = "scripts/fontawesome.js"
 ICON = re.compile(r'<(i|span) class="([^"]*\bfa[srb]?\b[^"]*)"([^>]*)>\s*</\1>')
 LINE_OF_TEXT = 155
+LOST = """<h1>This page is not here</h1>
+<p>The address leads nowhere: it may be misspelt, or the page has moved.</p>
+<ul>
+<li><a href="book/index.html">The first page</a> and the menu list all chapters.</li>
+<li><a href="search.html">The search</a> looks through every page.</li>
+<li><a href="book/concepts.html">The index of concepts</a> and
+<a href="book/glossary.html">the glossary</a> know the terms.</li>
+</ul>"""
 
 
 def setup(app):
     """Register."""
+    app.connect("html-collect-pages", lost)
     app.connect("html-page-context", describe)
     app.connect("build-finished", finish)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
@@ -39,6 +48,11 @@ def address():
         return given and given.rstrip("/") + "/"
     host = f"{owner.lower()}.github.io"
     return f"https://{host}/" if name.lower() == host else f"https://{host}/{name}/"
+
+
+def lost(app):
+    """Yield the page that a server shows for an address that is not there."""
+    yield "404", {"title": "Page not found", "body": LOST}, "page.html"
 
 
 def describe(app, pagename, templatename, context, doctree):
@@ -76,6 +90,9 @@ def finish(app, exception):
         path.write_text(with_sizes(text, path.parent), "utf-8")
     (folder / "_static" / ICON_SCRIPT).unlink(missing_ok=True)
     if address():
+        path = folder / "404.html"
+        path.write_text(grounded(path.read_text("utf-8")), "utf-8")
+        pages.remove(path)
         places = "".join(
             f"<url><loc>{address()}{path.relative_to(folder)}</loc></url>" for path in pages
         )
@@ -83,6 +100,11 @@ def finish(app, exception):
             '<?xml version="1.0" encoding="utf-8"?>\n'
             f'<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">{places}</urlset>\n'
         )
+
+
+def grounded(text):
+    """Make the links of a page that a server shows for any address independent of that address."""
+    return text.replace("<head>", f'<head>\n<base href="{address()}"/>', 1)
 
 
 def shrink(path):
