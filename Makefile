@@ -94,5 +94,5 @@ $(STAMP): requirements.lock pyproject.toml
 $(BUILT): $(STAMP) $(BOOK_SOURCES)
 	rm -rf _build
 	$(BIN)/jupyter-book build . --all -n -W --keep-going
-	$(BIN)/python -m pytest -q tests/test_pages.py -m built
+	$(BIN)/python -m pytest -q tests/test_pages.py tests/test_sheets.py -m built
 	@touch $@
