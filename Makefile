@@ -60,7 +60,7 @@ check: $(STAMP) ## lint, types, links, notebook hygiene and the rules of the hou
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m tests.notebooks --check
-	$(BIN)/python -m pytest -q tests/test_house.py tests/test_pages.py -m "not built"
+	$(BIN)/python -m pytest -q tests/test_house.py tests/test_pages.py tests/test_ways_in.py -m "not built"
 
 lock: $(STAMP) ## renew requirements.lock from pyproject.toml (newest versions: make lock UV=--upgrade)
 	@$(BIN)/python -m uv --version 2>/dev/null \

@@ -167,8 +167,10 @@ def test_html_escapes_layer_names():
     assert "a&lt;b" in page
 
 
-def test_thresholds_can_be_replaced():
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_thresholds_can_be_replaced(optimizer):
     model = net(8, "relu", 1)
+    model.compile(optimizer, LOSS)
     assert diagnose(model, X, Y).verdict == "healthy"
     assert diagnose(model, X, Y, thresholds={"vanishing": 0.5}).verdict == "vanishing"
 
@@ -182,6 +184,12 @@ def test_unknown_threshold():
         ValueError, match=r"thresholds must be named among .*; received \['slope'\]"
     ):
         diagnose(net(2, "relu", 1), X, Y, thresholds={"slope": 1})
+
+
+@pytest.mark.parametrize("limit", [np.nan, np.inf, "low", None])
+def test_a_threshold_that_is_no_number(limit):
+    with pytest.raises(ValueError, match=r"thresholds\['exploding'\] must be a finite number"):
+        diagnose(net(2, "relu", 1), X, Y, thresholds={"exploding": limit})
 
 
 def test_errors_of_the_probe_pass_through():

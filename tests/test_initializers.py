@@ -85,3 +85,8 @@ def test_bad_rule(rule):
 def test_bad_shape(shape):
     with pytest.raises(ValueError, match="shape must have two or more positive sizes"):
         fans(shape)
+
+
+def test_orthogonal_is_for_matrices():
+    with pytest.raises(ValueError, match="shape must have two sizes, rows and columns; received"):
+        orthogonal((3, 3, 4, 4), np.random.default_rng(0))

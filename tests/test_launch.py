@@ -8,10 +8,7 @@ import pytest
 
 from tests.notebooks import ROOT
 
-VARIABLES = [
-    "GITHUB_REPOSITORY", "GITHUB_REF_NAME", "GITHUB_SHA",
-    "READTHEDOCS_GIT_CLONE_URL", "READTHEDOCS_GIT_IDENTIFIER",
-]  # fmt: skip
+VARIABLES = ["GITHUB_REPOSITORY", "GITHUB_REF_NAME", "GITHUB_SHA"]
 CHAPTER = "notebooks/01_background"
 
 
@@ -44,9 +41,6 @@ def test_where_no_repository_is_known_there_are_no_buttons(launch, tmp_path):
     [
         ({"GITHUB_REPOSITORY": "ada/gradients"}, "ada/gradients/main"),
         ({"GITHUB_REPOSITORY": "ada/gradients", "GITHUB_REF_NAME": "draft"}, "ada/gradients/draft"),
-        ({"READTHEDOCS_GIT_CLONE_URL": "https://github.com/bob/fork.git"}, "bob/fork/main"),
-        ({"READTHEDOCS_GIT_CLONE_URL": "git@github.com:bob/a.fork.git"}, "bob/a.fork/main"),
-        ({"READTHEDOCS_GIT_CLONE_URL": "https://elsewhere.org/bob/fork.git"}, None),
     ],
 )
 def test_buttons_lead_to_the_repository_that_publishes(launch, monkeypatch, variables, expected):
@@ -54,7 +48,7 @@ def test_buttons_lead_to_the_repository_that_publishes(launch, monkeypatch, vari
         monkeypatch.setenv(name, value)
     binder = f"https://mybinder.org/v2/gh/{expected}?urlpath=lab/tree/{CHAPTER}.ipynb"
     found = buttons(launch, CHAPTER)
-    assert found[:1] == ([binder] if expected else [])
+    assert found[:1] == [binder]
     assert buttons(launch, "book/glossary") == []
 
 

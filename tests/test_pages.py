@@ -264,15 +264,12 @@ def test_every_document_describes_itself(texts):
         ({}, None),
         ({"GITHUB_REPOSITORY": "Ada/gradients"}, "https://ada.github.io/gradients/"),
         ({"GITHUB_REPOSITORY": "ada/ada.github.io"}, "https://ada.github.io/"),
-        ({"READTHEDOCS_CANONICAL_URL": "https://a.readthedocs.io/en/latest/"},
-         "https://a.readthedocs.io/en/latest/"),
     ],
-)  # fmt: skip
+)
 def test_the_address_is_that_of_the_repository_that_publishes(monkeypatch, variables, expected):
     monkeypatch.syspath_prepend(str(ROOT / "book" / "_ext"))
     lean = importlib.import_module("lean")
-    for name in ("GITHUB_REPOSITORY", "READTHEDOCS_CANONICAL_URL"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("GITHUB_REPOSITORY", raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     assert lean.address() == expected
@@ -280,7 +277,7 @@ def test_the_address_is_that_of_the_repository_that_publishes(monkeypatch, varia
 
 def test_the_page_for_lost_readers_has_links_that_hold_at_any_address(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "book" / "_ext"))
-    monkeypatch.setenv("READTHEDOCS_CANONICAL_URL", "https://ada.github.io/gradients")
+    monkeypatch.setenv("GITHUB_REPOSITORY", "ada/gradients")
     lean = importlib.import_module("lean")
     ((name, context, _),) = lean.lost(None)
     assert name == "404" and "search.html" in context["body"]

@@ -353,6 +353,7 @@ GOOD = {"x": np.ones((2, 4)), "y": np.ones((2, 1))}
         ({"y": np.ones((3, 1))}, r"x and y must hold as many samples"),
         ({"x": np.ones((0, 4)), "y": np.ones((0, 1))}, r"one or more; received \{0\}"),
         ({"x": np.full((2, 4), np.nan)}, "x must hold no NaN; received 8"),
+        ({"y": np.array([[0.0], [np.nan]])}, "y must hold no NaN; received 1"),
         ({"batch_size": 0}, "batch_size must be a positive integer; received 0"),
         (
             {"loss": "sparse_categorical_crossentropy", "y": np.array([0, 7])},

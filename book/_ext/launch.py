@@ -1,13 +1,12 @@
 """Sphinx extension: buttons that open a chapter on Binder and Colab.
 
-They lead to the repository that publishes the book, as GitHub Actions and Read the Docs name it.
-Where there is none, there are no buttons. Colab knows a notebook, not the repository around it;
-hence copies whose first cell installs gradutils, in the folder `colab` beside the pages, which the
-workflow that publishes pushes to a branch of that name.
+They lead to the repository that publishes the book, as GitHub Actions names it; where there is
+none, there are no buttons. Colab knows a notebook, not the repository around it; hence copies whose
+first cell installs gradutils, in the folder `colab` beside the pages, which the workflow that
+publishes pushes to a branch of that name.
 """
 
 import os
-import re
 from pathlib import Path
 
 import nbformat
@@ -25,15 +24,12 @@ def setup(app):
 
 def repository():
     """Return the repository that publishes the book, as owner/name on GitHub, or None."""
-    url = os.environ.get("READTHEDOCS_GIT_CLONE_URL", "")
-    found = re.search(r"github\.com[/:]([\w.-]+/[\w.-]+?)(?:\.git)?/?$", url)
-    return os.environ.get("GITHUB_REPOSITORY") or (found and found[1])
+    return os.environ.get("GITHUB_REPOSITORY")
 
 
 def branch():
     """Return the branch that is published."""
-    names = ("GITHUB_REF_NAME", "READTHEDOCS_GIT_IDENTIFIER")
-    return next((os.environ[name] for name in names if os.environ.get(name)), "main")
+    return os.environ.get("GITHUB_REF_NAME", "main")
 
 
 def places(pagename):

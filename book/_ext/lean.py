@@ -4,7 +4,6 @@ Works on the finished pages, because the theme writes what is changed here into 
 """
 
 import html
-import os
 import re
 import struct
 from functools import cache
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pydata_sphinx_theme
 from docutils import nodes
+from launch import repository
 from PIL import Image
 
 THEME = Path(pydata_sphinx_theme.__file__).parent / "theme" / "pydata_sphinx_theme" / "static"
@@ -40,12 +40,11 @@ def setup(app):
 def address():
     """Return the address that the book is published at, ending in a slash, or None.
 
-    From READTHEDOCS_CANONICAL_URL, or, on GitHub Actions, that of the repository's pages.
+    That of the pages of the repository that publishes it.
     """
-    given = os.environ.get("READTHEDOCS_CANONICAL_URL")
-    owner, _, name = os.environ.get("GITHUB_REPOSITORY", "").partition("/")
-    if given or not name:
-        return given and given.rstrip("/") + "/"
+    owner, _, name = (repository() or "").partition("/")
+    if not name:
+        return None
     host = f"{owner.lower()}.github.io"
     return f"https://{host}/" if name.lower() == host else f"https://{host}/{name}/"
 
@@ -92,9 +91,9 @@ def finish(app, exception):
     if address():
         path = folder / "404.html"
         path.write_text(grounded(path.read_text("utf-8")), "utf-8")
-        pages.remove(path)
+        mapped = [page for page in pages if page != path and "_static" not in page.parts]
         places = "".join(
-            f"<url><loc>{address()}{path.relative_to(folder)}</loc></url>" for path in pages
+            f"<url><loc>{address()}{path.relative_to(folder)}</loc></url>" for path in mapped
         )
         (folder / "sitemap.xml").write_text(
             '<?xml version="1.0" encoding="utf-8"?>\n'

@@ -3,6 +3,8 @@
 Needs Keras 3 on TensorFlow (``pip install gradutils[keras]``).
 """
 
+import math
+import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from html import escape
@@ -176,7 +178,8 @@ def diagnose(
     Raises
     ------
     ValueError
-        As `probe`; and if a threshold's name is unknown. NaN in the weights is a finding.
+        As `probe`; and if a threshold's name is unknown, or its limit no finite number. NaN in
+        the weights is a finding.
 
     Examples
     --------
@@ -193,10 +196,13 @@ def diagnose(
         raise ValueError(
             f"thresholds must be named among {', '.join(THRESHOLDS)}; received {sorted(unknown)}"
         )
+    for name, limit in (thresholds or {}).items():
+        if not (isinstance(limit, numbers.Real) and math.isfinite(limit)):
+            raise ValueError(f"thresholds[{name!r}] must be a finite number; received {limit!r}")
     limits = {name: threshold.limit for name, threshold in THRESHOLDS.items()}
-    limits |= thresholds or {}
     if _is_adaptive(model):
         limits["vanishing"] = limits["vanishing, adaptive"]
+    limits |= thresholds or {}
     seen = probe(model, x, y, loss)
     findings = _nonfinite(seen)
     if not findings:

@@ -91,6 +91,11 @@ def orthogonal(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     -------
     ndarray, shape `shape`
 
+    Raises
+    ------
+    ValueError
+        If `shape` is not two positive sizes.
+
     Examples
     --------
     >>> import numpy as np
@@ -99,6 +104,8 @@ def orthogonal(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     True
     """
     fan_in, fan_out = fans(shape)
+    if len(shape) != 2:
+        raise ValueError(f"shape must have two sizes, rows and columns; received {shape!r}")
     long, short = max(fan_in, fan_out), min(fan_in, fan_out)
     Q, R = np.linalg.qr(rng.standard_normal((long, short)))
     Q = Q * np.sign(np.diag(R))

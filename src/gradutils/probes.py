@@ -205,10 +205,11 @@ def _check(model: keras.Model, batch: _Batch, loss: Any) -> None:
         )
     if loss is None and not model.compiled:
         raise ValueError("loss must be given, or the model compiled with one; received neither")
-    for array in tree.flatten(batch.x):
-        array = np.asarray(array)
-        if array.dtype.kind == "f" and np.isnan(array).any():
-            raise ValueError(f"x must hold no NaN; received {np.isnan(array).sum()} of them")
+    for name, data in (("x", batch.x), ("y", batch.y)):
+        for array in map(np.asarray, tree.flatten(data)):
+            if array.dtype.kind == "f" and np.isnan(array).any():
+                count = np.isnan(array).sum()
+                raise ValueError(f"{name} must hold no NaN; received {count} of them")
 
 
 def _batch_loss(model: keras.Model, batch: _Batch, loss: Any) -> tuple[tf.Tensor, int]:

@@ -215,9 +215,13 @@ def test_training_leaves_the_page_its_time(page, book):
 
 def test_it_rests_when_it_is_out_of_view(page, book):
     figure = opened(page, book, "train")
+    verdict = figure.locator(".verdict")
+    start = verdict.inner_text()
     figure.locator("[data-action=play]").click()
+    page.wait_for_timeout(500)
+    assert verdict.inner_text() != start
     page.evaluate("scrollTo(0, 0)")
     page.wait_for_timeout(500)
-    resting = figure.locator(".verdict").inner_text()
+    resting = verdict.inner_text()
     page.wait_for_timeout(500)
-    assert figure.locator(".verdict").inner_text() == resting
+    assert verdict.inner_text() == resting

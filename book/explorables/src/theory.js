@@ -121,13 +121,6 @@ export function chi(activation, sigmaW, sigmaB, q = fixedPoint(activation, sigma
  */
 export function criticalSigmaW(activation, sigmaB, guess) {
   const excess = (sigmaW) => chi(activation, sigmaW, sigmaB) - 1;
-  if (guess === undefined) {
-    guess = 0.05;
-    while (excess(guess) < 0) {
-      guess *= 1.12;
-      if (guess > 50) return NaN;
-    }
-  }
   let low = guess / 1.02, high = guess * 1.02;
   while (excess(low) >= 0) low /= 1.05;
   while (excess(high) < 0) high *= 1.05;
