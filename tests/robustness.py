@@ -19,6 +19,8 @@ NOISE = ROOT / "tests" / "noise"
 SETTINGS = {
     "as it is": {},
     "2 threads": {"OPENBLAS_NUM_THREADS": "2"},
+    "BLAS of Haswell": {"OPENBLAS_CORETYPE": "Haswell"},
+    "BLAS of Sandybridge": {"OPENBLAS_CORETYPE": "Sandybridge"},
     "BLAS of Nehalem": {"OPENBLAS_CORETYPE": "Nehalem"},
     "BLAS of Prescott": {"OPENBLAS_CORETYPE": "Prescott"},
     "NumPy without AVX2": {"NPY_DISABLE_CPU_FEATURES": "X86_V3"},
@@ -26,6 +28,7 @@ SETTINGS = {
     "oneDNN with SSE4.1": {"ONEDNN_MAX_CPU_ISA": "SSE41"},
     "oneDNN off": {"TF_ENABLE_ONEDNN_OPTS": "0"},
     "oneDNN on": {"TF_ENABLE_ONEDNN_OPTS": "1"},
+    "XLA": {"TF_XLA_FLAGS": "--tf_xla_auto_jit=2 --tf_xla_cpu_global_jit"},
     "noise in every draw": {"PYTHONPATH": str(NOISE)},
 }
 

@@ -85,6 +85,7 @@ def test_a_seed_fixes_the_data(draw):
     ("call", "message"),
     [
         (lambda rng: datasets.spirals(0, rng), "samples must be a positive integer; received 0"),
+        (lambda rng: datasets.digits(rng, test_share=0.9999), "test_share must leave samples"),
         (lambda rng: datasets.spirals(2.5, rng), "samples must be a positive integer"),
         (lambda rng: datasets.spirals(5, rng, noise=-1), "noise must be >= 0; received -1"),
         (lambda rng: datasets.spirals(5, rng, noise=np.nan), "noise must be >= 0; received nan"),

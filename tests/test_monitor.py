@@ -360,6 +360,8 @@ def test_a_monitor_belongs_to_one_model():
     ("options", "message"),
     [
         ({"every": 0}, "every must be a positive integer; received 0"),
+        ({"limit": float("nan")}, "limit must be > 0; received nan"),
+        ({"every": True}, "every must be a positive integer; received True"),
         ({"every": 1.5}, "every must be a positive integer; received 1.5"),
         ({"probe_every": 5}, "probe_data must be a pair"),
         ({"on_alarm": "ring"}, "on_alarm must be 'warn', 'stop' or a callable; received 'ring'"),

@@ -19,8 +19,8 @@ def decades(net, data, factor=1.0):
     return np.log10(np.linalg.norm(delta[0]) / np.linalg.norm(delta[-1]))
 
 
-# sigma_w^2 / 16 * 20 / 2 decades and so on: theory gives -12, -4.5, +4, +4.2; a factor of 10 for
-# the spread over seeds and the finite width.
+# Decades over the layers, half the logarithm of chi each (for a sigmoid, chi = sigma_w^2 / 16):
+# theory gives -12, -4.5, +4, +4.2; a factor of 10 for the spread over seeds and the finite width.
 @pytest.mark.parametrize(
     ("name", "low", "high"),
     [
@@ -84,3 +84,9 @@ def test_treatment_is_plain_training_at_the_rate_of_the_lowest_loss():
     assert arm.accuracy[:, 0].tolist() == expected
     assert arm.learning_rate == rates[int(np.nanargmin(losses))]
     assert arm.best.tolist() == [expected[rates.index(arm.learning_rate)]]
+
+
+@pytest.mark.parametrize("empty", [{"learning_rates": []}, {"seeds": []}])
+def test_a_search_needs_rates_and_seeds(empty):
+    with pytest.raises(ValueError, match="learning_rates and seeds must each hold one or more"):
+        treat(lambda seed: None, **({"learning_rates": [0.1]} | empty))

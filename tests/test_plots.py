@@ -83,12 +83,6 @@ def test_histogram_row_draws_shares_on_one_range():
     assert {ax.get_xlim() for ax in axes} == {axes[0].get_xlim()}
 
 
-def test_singular_values_fall_with_rank():
-    ax = plots.singular_values({"s": [1.0, 3.0, 2.0, 4.0]})
-    assert ax.lines[0].get_ydata().tolist() == [4, 3, 2, 1]
-    assert ax.lines[0].get_xdata().tolist() == [0.125, 0.375, 0.625, 0.875]
-
-
 def test_phase_diagram_centres_its_colours_and_draws_the_critical_line():
     sigma_w = np.linspace(0.5, 2, 31)
     ax = plots.phase_diagram(sigma_w, [0.0, 1.0], np.tile(sigma_w**2, (2, 1)))

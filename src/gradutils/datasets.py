@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from gradutils._checks import positive_integers
+
 
 class Split(NamedTuple):
     """Training and test data: inputs, shape (samples, features), and integer labels."""
@@ -13,11 +15,6 @@ class Split(NamedTuple):
     y_train: np.ndarray
     x_test: np.ndarray
     y_test: np.ndarray
-
-
-def _positive(name: str, value: int) -> None:
-    if not (isinstance(value, int | np.integer) and value >= 1):
-        raise ValueError(f"{name} must be a positive integer; received {value!r}")
 
 
 def spirals(
@@ -48,7 +45,7 @@ def spirals(
     >>> x.shape, int(y.sum())
     ((200, 2), 100)
     """
-    _positive("samples", samples)
+    positive_integers(samples=samples)
     if not noise >= 0:
         raise ValueError(f"noise must be >= 0; received {noise!r}")
     y = np.arange(samples) % 2
@@ -93,6 +90,10 @@ def digits(rng: np.random.Generator, *, test_share: float = 0.25) -> Split:
     order = rng.permutation(len(x))
     x, y = x[order], y[order]
     cut = round(len(x) * (1 - test_share))
+    if not 0 < cut < len(x):
+        raise ValueError(
+            f"test_share must leave samples on both sides of {len(x)}; received {test_share!r}"
+        )
     mean, std = x[:cut].mean(axis=0), x[:cut].std(axis=0)
     x = (x - mean) / np.where(std > 0, std, 1)
     x[:, std == 0] = 0
@@ -138,8 +139,7 @@ def adding_problem(
     >>> bool(np.allclose((x[..., 0] * x[..., 1]).sum(axis=1), y))
     True
     """
-    _positive("samples", samples)
-    _positive("length", length)
+    positive_integers(samples=samples, length=length)
     if length < 2:
         raise ValueError(f"length must be at least 2; received {length!r}")
     numbers = rng.uniform(size=(samples, length))

@@ -70,7 +70,8 @@ def standard_deviation(rule: str | float, shape: tuple[int, ...]) -> float:
     if not (is_scale and 0 <= rule < np.inf):
         known = ", ".join(RULES)
         raise ValueError(
-            f"rule must be one of {known}, or a finite sigma_w >= 0; received {rule!r}"
+            f"rule must be one of {known}, or a finite sigma_w >= 0 (for `draw` also "
+            f"'orthogonal'); received {rule!r}"
         )
     return float(rule) / float(np.sqrt(fan_in))
 

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from gradutils import plots
+from gradutils._checks import positive_integers
 from gradutils.probes import Probe, probe
 
 _ROWS = 256  # steps that the buffer in the graph holds between two readings
@@ -215,8 +216,9 @@ class GradientMonitor(keras.callbacks.Callback):
         optimizers: Sequence[keras.Optimizer] | None = None,
     ) -> None:
         super().__init__()
-        if not (isinstance(every, int) and every >= 1):
-            raise ValueError(f"every must be a positive integer; received {every!r}")
+        positive_integers(every=every)
+        if not limit > 0:
+            raise ValueError(f"limit must be > 0; received {limit!r}")
         if probe_every and probe_data is None:
             raise ValueError(
                 "probe_data must be a pair (x, y) where probe_every is set; received None"

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from gradutils import activations, initializers
+from gradutils._checks import positive_integers
 from gradutils.activations import Function
 from gradutils.normalizations import NORMALIZATIONS
 
@@ -427,7 +428,7 @@ def train(
     """
     if len(x) != len(y) or len(x) == 0:
         raise ValueError(f"x and y must hold as many samples; received {len(x)} and {len(y)}")
-    _check_training(learning_rate, epochs, batch_size, optimizer)
+    _check_training(learning_rate, epochs, batch_size, optimizer, momentum, clip_norm)
     parameters = net.weights + net.biases
     slots = [(np.zeros_like(p), np.zeros_like(p)) for p in parameters]
     history, step = np.empty(epochs), 0
@@ -450,14 +451,23 @@ def train(
     return history
 
 
-def _check_training(learning_rate: float, epochs: int, batch_size: int, optimizer: str) -> None:
-    for name, value in {"epochs": epochs, "batch_size": batch_size}.items():
-        if not (isinstance(value, int | np.integer) and value >= 1):
-            raise ValueError(f"{name} must be a positive integer; received {value!r}")
+def _check_training(
+    learning_rate: float,
+    epochs: int,
+    batch_size: int,
+    optimizer: str,
+    momentum: float,
+    clip_norm: float,
+) -> None:
+    positive_integers(epochs=epochs, batch_size=batch_size)
     if not 0 <= learning_rate < np.inf:
         raise ValueError(f"learning_rate must be a finite number >= 0; received {learning_rate!r}")
     if optimizer not in ("sgd", "adam"):
         raise ValueError(f"optimizer must be 'sgd' or 'adam'; received {optimizer!r}")
+    if not 0 <= momentum < 1:
+        raise ValueError(f"momentum must be at least 0 and below 1; received {momentum!r}")
+    if not clip_norm > 0:
+        raise ValueError(f"clip_norm must be > 0; received {clip_norm!r}")
 
 
 def clip(gradients: list[np.ndarray], norm: float) -> list[np.ndarray]:

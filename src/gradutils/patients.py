@@ -125,6 +125,11 @@ def treat(
     """
     data = datasets.digits(np.random.default_rng(0))
     x, y = data.x_train[:samples], data.y_train[:samples]
+    if not (len(learning_rates) and len(seeds)):
+        raise ValueError(
+            "learning_rates and seeds must each hold one or more; received "
+            f"{list(learning_rates)!r} and {list(seeds)!r}"
+        )
     final, accuracy = np.empty((2, len(learning_rates), len(seeds)))
     for i, rate in enumerate(learning_rates):
         for j, seed in enumerate(seeds):

@@ -304,35 +304,6 @@ def histogram_row(
     return axes[0]
 
 
-def singular_values(
-    spectra: Mapping[str, ArrayLike], *, ax: Axes | None = None, log: bool = True
-) -> Axes:
-    """Draw singular values in falling order, against their rank as a share of all.
-
-    Parameters
-    ----------
-    spectra : mapping of str to array_like, shape (n,)
-        Label -> singular values, in any order.
-    log : bool
-        Logarithmic vertical axis.
-
-    Examples
-    --------
-    >>> ax = singular_values({"orthogonal": [1, 1, 1], "Gaussian": [1.7, 0.9, 0.1]})
-    >>> plt.close(ax.figure)
-    """
-    ax = _axes(ax)
-    for i, (label, values) in enumerate(spectra.items()):
-        s = np.sort(np.ravel(values))[::-1]
-        rank = (np.arange(len(s)) + 0.5) / len(s)
-        ax.plot(rank, s, color=f"C{i}", linestyle=("-", "--", "-.", ":")[i % 4], label=label)
-    ax.set(xlabel="rank, as a share of all", ylabel="singular value")
-    ax.legend()
-    if log:
-        ax.set_yscale("log")
-    return ax
-
-
 def phase_diagram(
     sigma_w: ArrayLike, sigma_b: ArrayLike, chi: ArrayLike, *, ax: Axes | None = None
 ) -> Axes:

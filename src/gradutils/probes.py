@@ -14,6 +14,8 @@ import numpy as np
 import tensorflow as tf
 from keras import tree
 
+from gradutils._checks import positive_integers
+
 SATURATION = 0.97  # |tanh| above it; Glorot and Bengio 2010 look at the same tails
 _SQUASHING = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0)}
 _RECTIFYING = {"relu", "relu6"}
@@ -174,8 +176,7 @@ class _Batch(NamedTuple):
 
 
 def _one_batch(x: Any, y: Any, batch_size: int) -> _Batch:
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be a positive integer; received {batch_size!r}")
+    positive_integers(batch_size=batch_size)
     if isinstance(x, keras.utils.PyDataset | tf.data.Dataset):
         if y is not None:
             raise ValueError("y must be None where x is a dataset: it yields both")

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from gradutils import activations, initializers
+from gradutils._checks import positive_integers
 from gradutils.activations import Function
 
 _quiet = np.errstate(over="ignore", under="ignore", invalid="ignore")
@@ -87,7 +88,7 @@ class RNN:
         kernel: str | float = "glorot",
         seed: int | np.random.Generator,
     ) -> None:
-        _check_sizes(inputs=inputs, units=units, outputs=outputs)
+        positive_integers(inputs=inputs, units=units, outputs=outputs)
         rng = np.random.default_rng(seed)
         self.activation = activations.get(activation)
         self.U = initializers.draw(kernel, (inputs, units), rng)
@@ -259,7 +260,7 @@ class LSTM:
         kernel: str | float = "glorot",
         seed: int | np.random.Generator,
     ) -> None:
-        _check_sizes(inputs=inputs, units=units)
+        positive_integers(inputs=inputs, units=units)
         rng = np.random.default_rng(seed)
         self.U = initializers.draw(kernel, (inputs, 4 * units), rng)
         self.W = initializers.draw(recurrent, (units, 4 * units), rng)
@@ -337,12 +338,6 @@ def spectral_radius(W: np.ndarray) -> float:
     0.9
     """
     return float(np.abs(np.linalg.eigvals(W)).max())
-
-
-def _check_sizes(**sizes: int) -> None:
-    for name, size in sizes.items():
-        if not (isinstance(size, int | np.integer) and size >= 1):
-            raise ValueError(f"{name} must be a positive integer; received {size!r}")
 
 
 def _checked_sequences(u: np.ndarray, inputs: int) -> np.ndarray:
