@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "exercises": {"activations", "networks", "theory", "diagnosis"},
 }
 HEAVY = {"keras", "tensorflow", "matplotlib"}
-MAX_CODE_LINES = 2020
+MAX_CODE_LINES = 2060
 MAX_PUBLIC_NAMES = 42
 MAX_FUNCTION_LINES = 40
 TOP_LEVEL = {

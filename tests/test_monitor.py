@@ -364,6 +364,7 @@ def test_a_monitor_belongs_to_one_model():
         ({"every": True}, "every must be a positive integer; received True"),
         ({"every": 1.5}, "every must be a positive integer; received 1.5"),
         ({"probe_every": 5}, "probe_data must be a pair"),
+        ({"probe_every": -1}, "probe_every must be a positive integer; received -1"),
         ({"on_alarm": "ring"}, "on_alarm must be 'warn', 'stop' or a callable; received 'ring'"),
     ],
 )

@@ -159,7 +159,7 @@ def quick(**options):
         (lambda: MLP([2, 2, 2], "relu", "he", seed=0, normalization="batch").jacobian(np.ones(2)),
          "normalization must not be 'batch'"),
         (lambda: MLP([2, 2], "relu", "he", seed=0, residual=np.nan),
-         "residual must be None or a finite number; received nan"),
+         "residual must be a finite number; received nan"),
         (lambda: accuracy(MLP([2, 2], "relu", "he", seed=0), np.ones((3, 2)), np.ones((3, 1))),
          r"labels must have shape \(3,\); received \(3, 1\)"),
         (lambda: quick(epochs=0), "epochs must be a positive integer; received 0"),

@@ -1,5 +1,6 @@
 import itertools
 import json
+import re
 import subprocess
 import sys
 
@@ -117,6 +118,44 @@ def test_fingerprint_tells_a_sine_from_a_cosine():
         ax.set_ylim(-1, 1)
         prints.append(plots.fingerprint(figure))
     assert prints[0] != prints[1]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: plots.layer_profile({"a": [[1.0]]}, ylabel="norm"),
+         "series['a'] must hold numbers along 1 axes; received shape (1, 1)"),
+        (lambda: plots.layer_profile({"a": [1.0]}, ylabel="norm", theory={"a": [1.0, 2.0]}),
+         "theory['a'] must hold shape (1,); received shape (2,)"),
+        (lambda: plots.layer_profile({"a": [1.0]}, ylabel="norm", regimes={"a": "ill"}),
+         "regimes['a'] must be one of vanishing, healthy, exploding; received 'ill'"),
+        (lambda: plots.step_heatmap([1.0]), "norms must hold numbers along 2 axes"),
+        (lambda: plots.step_heatmap(np.ones((0, 3))), "received shape (0, 3)"),
+        (lambda: plots.activation_gallery([]), "names must hold one or more activations"),
+        (lambda: plots.activation_gallery(["relu"], limit=0), "limit must be > 0; received 0"),
+        (lambda: plots.activation_gallery(["relu"], limit=np.inf), "limit must be a finite number"),
+        (lambda: plots.histogram_row({}, xlabel="x"), "samples must hold one or more arrays"),
+        (lambda: plots.histogram_row({"a": []}, xlabel="x"), "samples['a'] must hold numbers"),
+        (lambda: plots.histogram_row({"a": [np.nan]}, xlabel="x"), "samples['a'] must be finite"),
+        (lambda: plots.histogram_row({"a": [1]}, xlabel="x", bins=0), "bins must be a positive"),
+        (lambda: plots.histogram_row({"a": [1]}, xlabel="x", limits=(1, 0)),
+         "limits must be finite and in order; received (1, 0)"),
+        (lambda: plots.phase_diagram([1, 2], [0, 1], [[1.0, 1.0]]),
+         "chi must hold shape (2, 2); received shape (1, 2)"),
+        (lambda: plots.phase_diagram([1, 2], [0, 1], [[1.0, 0.0], [1.0, 1.0]]),
+         "chi must be a table of positive numbers"),
+        (lambda: plots.phase_diagram([1, 2], [0], [[1.0, 1.0]]), "chi must be a table"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_named_and_opens_no_figure(call, message):
+    open_before = plt.get_fignums()
+    with pytest.raises(ValueError, match=re.escape(message)):
+        call()
+    assert plt.get_fignums() == open_before
+
+
+def test_a_profile_without_positive_values_is_drawn_on_a_linear_axis():
+    assert plots.layer_profile({"a": [0.0, 0.0]}, ylabel="norm").get_yscale() == "linear"
 
 
 def test_use_style_outside_ipython_sets_the_style():

@@ -1,14 +1,71 @@
-"""Checks that several modules share."""
+"""Checks that several modules share. Each raises a ValueError that names the first bad argument."""
 
+import numbers
 import operator
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+import numpy as np
 
 
-def positive_integers(**values: object) -> None:
-    """Raise a ValueError that names the first argument which is no positive integer."""
+def is_positive_integer(value: Any) -> bool:
+    """Whether a value is 1, 2, 3, ... of any integer type; a bool is not."""
+    try:
+        return not isinstance(value, bool) and operator.index(value) >= 1
+    except TypeError:
+        return False
+
+
+def is_real(value: Any) -> bool:
+    """Whether a value is one real number, NaN and inf included; a bool is not."""
+    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def _require(wanted: str, valid: Callable[[Any], Any], values: Mapping[str, Any]) -> None:
     for name, value in values.items():
-        try:
-            valid = not isinstance(value, bool) and operator.index(value) >= 1  # type: ignore[arg-type]
-        except TypeError:
-            valid = False
-        if not valid:
-            raise ValueError(f"{name} must be a positive integer; received {value!r}")
+        if not valid(value):
+            raise ValueError(f"{name} must be {wanted}; received {value!r}")
+
+
+def positive_integers(**values: Any) -> None:
+    """Whole numbers of 1 and more."""
+    _require("a positive integer", is_positive_integer, values)
+
+
+def finite(**values: Any) -> None:
+    """Finite real numbers."""
+    _require("a finite number", lambda v: is_real(v) and np.isfinite(v), values)
+
+
+def nonnegative(**values: Any) -> None:
+    """Finite real numbers of 0 and more."""
+    _require("a finite number >= 0", lambda v: is_real(v) and 0 <= v < np.inf, values)
+
+
+def positive(**values: Any) -> None:
+    """Real numbers above 0; inf is one."""
+    _require("> 0", lambda v: is_real(v) and v > 0, values)
+
+
+def within(low: float, high: float, **values: Any) -> None:
+    """Real numbers from low to high, both included."""
+    wanted = f"a number from {low:g} to {high:g}"
+    _require(wanted, lambda v: is_real(v) and low <= v <= high, values)
+
+
+def rules(known: Collection[str], **values: Any) -> None:
+    """Rules for the scale of weights: a known name, or sigma_w."""
+    wanted = f"one of {', '.join(known)}, or a finite sigma_w >= 0"
+
+    def valid(value: Any) -> bool:
+        return value in known if isinstance(value, str) else is_real(value) and 0 <= value < np.inf
+
+    _require(wanted, valid, values)
+
+
+def finite_arrays(**arrays: np.ndarray) -> None:
+    """Arrays without NaN and inf."""
+    for name, array in arrays.items():
+        bad = int((~np.isfinite(array)).sum())
+        if bad:
+            raise ValueError(f"{name} must be finite; received {bad} NaN or inf")

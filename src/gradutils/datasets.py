@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gradutils._checks import positive_integers
+from gradutils import _checks
 
 
 class Split(NamedTuple):
@@ -45,9 +45,9 @@ def spirals(
     >>> x.shape, int(y.sum())
     ((200, 2), 100)
     """
-    positive_integers(samples=samples)
-    if not noise >= 0:
-        raise ValueError(f"noise must be >= 0; received {noise!r}")
+    _checks.positive_integers(samples=samples)
+    _checks.finite(turns=turns)
+    _checks.nonnegative(noise=noise)
     y = np.arange(samples) % 2
     radius = np.sqrt(rng.uniform(0.01, 1, samples))  # even density over the disc
     angle = 2 * np.pi * turns * radius + np.pi * y
@@ -84,7 +84,7 @@ def digits(rng: np.random.Generator, *, test_share: float = 0.25) -> Split:
     >>> data.x_train.shape, data.x_test.shape
     ((1348, 64), (449, 64))
     """
-    if not 0 < test_share < 1:
+    if not (_checks.is_real(test_share) and 0 < test_share < 1):
         raise ValueError(f"test_share must lie between 0 and 1; received {test_share!r}")
     x, y = _load_digits()
     order = rng.permutation(len(x))
@@ -139,7 +139,7 @@ def adding_problem(
     >>> bool(np.allclose((x[..., 0] * x[..., 1]).sum(axis=1), y))
     True
     """
-    positive_integers(samples=samples, length=length)
+    _checks.positive_integers(samples=samples, length=length)
     if length < 2:
         raise ValueError(f"length must be at least 2; received {length!r}")
     numbers = rng.uniform(size=(samples, length))

@@ -3,8 +3,6 @@
 Needs Keras 3 on TensorFlow (``pip install gradutils[keras]``).
 """
 
-import math
-import numbers
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from html import escape
@@ -13,7 +11,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from gradutils import plots
+from gradutils import _checks, plots
 from gradutils.probes import LayerRecord, Probe, probe
 
 
@@ -196,9 +194,7 @@ def diagnose(
         raise ValueError(
             f"thresholds must be named among {', '.join(THRESHOLDS)}; received {sorted(unknown)}"
         )
-    for name, limit in (thresholds or {}).items():
-        if not (isinstance(limit, numbers.Real) and math.isfinite(limit)):
-            raise ValueError(f"thresholds[{name!r}] must be a finite number; received {limit!r}")
+    _checks.finite(**{f"thresholds[{name!r}]": v for name, v in (thresholds or {}).items()})
     limits = {name: threshold.limit for name, threshold in THRESHOLDS.items()}
     if _is_adaptive(model):
         limits["vanishing"] = limits["vanishing, adaptive"]

@@ -1,8 +1,8 @@
 """How wide to draw the weights: the named rules, their standard deviations, and draws from them."""
 
-import numbers
-
 import numpy as np
+
+from gradutils import _checks
 
 #: Name -> variance of one weight, from the fan-in and the fan-out of its layer.
 RULES = {
@@ -11,6 +11,8 @@ RULES = {
     "he": lambda fan_in, fan_out: 2 / fan_in,
     "uniform_third": lambda fan_in, fan_out: 1 / (3 * fan_in),  # uniform on +-1/sqrt(fan_in)
 }
+#: What `draw` knows by name.
+DRAWS = (*RULES, "orthogonal")
 
 
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -31,7 +33,7 @@ def fans(shape: tuple[int, ...]) -> tuple[int, int]:
     >>> fans((3, 3, 16, 32))
     (144, 288)
     """
-    if len(shape) < 2 or any(size < 1 for size in shape):
+    if len(shape) < 2 or not all(map(_checks.is_positive_integer, shape)):
         raise ValueError(f"shape must have two or more positive sizes; received {shape!r}")
     receptive_field = int(np.prod(shape[:-2]))
     return receptive_field * shape[-2], receptive_field * shape[-1]
@@ -64,15 +66,9 @@ def standard_deviation(rule: str | float, shape: tuple[int, ...]) -> float:
     0.2
     """
     fan_in, fan_out = fans(shape)
-    if isinstance(rule, str) and rule in RULES:
+    _checks.rules(RULES, rule=rule)
+    if isinstance(rule, str):
         return float(np.sqrt(RULES[rule](fan_in, fan_out)))
-    is_scale = isinstance(rule, numbers.Real) and not isinstance(rule, bool)
-    if not (is_scale and 0 <= rule < np.inf):
-        known = ", ".join(RULES)
-        raise ValueError(
-            f"rule must be one of {known}, or a finite sigma_w >= 0 (for `draw` also "
-            f"'orthogonal'); received {rule!r}"
-        )
     return float(rule) / float(np.sqrt(fan_in))
 
 
@@ -135,6 +131,7 @@ def draw(rule: str | float, shape: tuple[int, int], rng: np.random.Generator) ->
     >>> f"{W.std():.3f}"
     '0.045'
     """
+    _checks.rules(DRAWS, rule=rule)
     if rule == "orthogonal":
         return orthogonal(shape, rng)
-    return rng.standard_normal(shape) * standard_deviation(rule, shape)
+    return standard_deviation(rule, shape) * rng.standard_normal(shape)

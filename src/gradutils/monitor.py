@@ -12,8 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gradutils import plots
-from gradutils._checks import positive_integers
+from gradutils import _checks, plots
 from gradutils.probes import Probe, probe
 
 _ROWS = 256  # steps that the buffer in the graph holds between two readings
@@ -216,9 +215,10 @@ class GradientMonitor(keras.callbacks.Callback):
         optimizers: Sequence[keras.Optimizer] | None = None,
     ) -> None:
         super().__init__()
-        positive_integers(every=every)
-        if not limit > 0:
-            raise ValueError(f"limit must be > 0; received {limit!r}")
+        _checks.positive_integers(every=every)
+        if probe_every != 0:
+            _checks.positive_integers(probe_every=probe_every)
+        _checks.positive(limit=limit)
         if probe_every and probe_data is None:
             raise ValueError(
                 "probe_data must be a pair (x, y) where probe_every is set; received None"

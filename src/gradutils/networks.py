@@ -13,8 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import DTypeLike
 
-from gradutils import activations, initializers
-from gradutils._checks import positive_integers
+from gradutils import _checks, activations, initializers
 from gradutils.activations import Function
 from gradutils.normalizations import NORMALIZATIONS
 
@@ -117,14 +116,13 @@ class MLP:
         dtype: DTypeLike = np.float64,
         storage: DTypeLike | None = None,
     ) -> None:
-        if len(widths) < 2 or any(width < 1 for width in widths):
+        if len(widths) < 2 or not all(map(_checks.is_positive_integer, widths)):
             raise ValueError(f"widths must be two or more positive integers; received {widths!r}")
-        if residual is not None and not np.isfinite(residual):
-            raise ValueError(f"residual must be None or a finite number; received {residual!r}")
-        if not 0 <= bias_std < np.inf:
-            raise ValueError(f"bias_std must be a finite number >= 0; received {bias_std!r}")
-        if np.dtype(dtype) not in (np.float64, np.float32):
-            raise ValueError(f"dtype must be float64 or float32; received {dtype!r}")
+        if residual is not None:
+            _checks.finite(residual=residual)
+        _checks.nonnegative(bias_std=bias_std)
+        _checks.rules(initializers.DRAWS, initializer=initializer)
+        _check_types(dtype, storage)
         if normalization not in (None, *NORMALIZATIONS):
             known = ", ".join(NORMALIZATIONS)
             raise ValueError(
@@ -255,10 +253,13 @@ class MLP:
         >>> np.linalg.svd(net.jacobian(np.ones(3)), compute_uv=False).round(12)
         array([1., 1., 1.])
         """
-        if not -len(self.weights) <= layer < len(self.weights):
+        if layer not in range(-len(self.weights), len(self.weights)):
             raise ValueError(f"layer must index {len(self.weights)} layers; received {layer!r}")
         if self.normalization == "batch":
-            raise ValueError("normalization must not be 'batch': it has no Jacobian at one input")
+            raise ValueError(
+                "normalization must not be 'batch', which has no Jacobian at one input; received "
+                f"{self.normalization!r}"
+            )
         signals = self.forward(np.asarray(x)[None])
         layer %= len(self.weights)
         delta = np.eye(self.weights[layer].shape[1], dtype=self.dtype)  # one row per output
@@ -268,13 +269,24 @@ class MLP:
 
     def _checked(self, name: str, x: np.ndarray, features: int) -> np.ndarray:
         x = np.asarray(x, self.dtype)
-        if x.ndim != 2 or x.shape[1] != features:
+        if x.ndim != 2 or len(x) < 1 or x.shape[1] != features:
             raise ValueError(f"{name} must have shape (batch, {features}); received {x.shape}")
-        if not np.isfinite(x).all():
-            raise ValueError(
-                f"{name} must be finite; received {(~np.isfinite(x)).sum()} NaN or inf"
-            )
+        _checks.finite_arrays(**{name: x})
         return x
+
+
+def _check_types(dtype: DTypeLike, storage: DTypeLike | None) -> None:
+    if not _holds_half(dtype) or np.dtype(dtype) not in (np.float64, np.float32):
+        raise ValueError(f"dtype must be float64 or float32; received {dtype!r}")
+    if storage is not None and not _holds_half(storage):
+        raise ValueError(f"storage must be None or a floating-point type; received {storage!r}")
+
+
+def _holds_half(dtype: DTypeLike) -> bool:
+    try:
+        return bool(np.array(0.5).astype(dtype) == 0.5)
+    except TypeError:
+        return False
 
 
 @_quiet
@@ -299,11 +311,14 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> tuple[float, np.nda
     >>> f"{loss:.4f}", gradient.tolist()
     ('0.6931', [[-0.5, 0.5]])
     """
+    if logits.ndim != 2 or logits.size == 0:
+        raise ValueError(f"logits must have shape (batch, classes); received {logits.shape}")
     batch, classes = logits.shape
-    if labels.shape != (batch,) or labels.min() < 0 or labels.max() >= classes:
+    integers = labels.dtype.kind in "iu"
+    if not integers or labels.shape != (batch,) or labels.min() < 0 or labels.max() >= classes:
         raise ValueError(
-            f"labels must be {batch} integers from 0 to {classes - 1}; received shape "
-            f"{labels.shape}, {labels.min()} to {labels.max()}"
+            f"labels must be {batch} integers from 0 to {classes - 1}; received {labels.dtype} of "
+            f"shape {labels.shape}: {np.unique(labels)[:9].tolist()}"
         )
     shifted = logits - logits.max(axis=1, keepdims=True)
     log_p = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
@@ -327,7 +342,7 @@ def squared_error(outputs: np.ndarray, targets: np.ndarray) -> tuple[float, np.n
     >>> squared_error(np.array([[3.0]]), np.array([[1.0]]))
     (4.0, array([[4.]]))
     """
-    if outputs.shape != targets.shape:
+    if outputs.shape != targets.shape or outputs.size == 0:
         raise ValueError(
             f"targets must have the outputs' shape {outputs.shape}; received {targets.shape}"
         )
@@ -459,19 +474,20 @@ def _check_training(
     momentum: float,
     clip_norm: float,
 ) -> None:
-    positive_integers(epochs=epochs, batch_size=batch_size)
-    if not 0 <= learning_rate < np.inf:
-        raise ValueError(f"learning_rate must be a finite number >= 0; received {learning_rate!r}")
+    _checks.positive_integers(epochs=epochs, batch_size=batch_size)
+    _checks.nonnegative(learning_rate=learning_rate, momentum=momentum)
+    _checks.positive(clip_norm=clip_norm)
     if optimizer not in ("sgd", "adam"):
         raise ValueError(f"optimizer must be 'sgd' or 'adam'; received {optimizer!r}")
-    if not 0 <= momentum < 1:
-        raise ValueError(f"momentum must be at least 0 and below 1; received {momentum!r}")
-    if not clip_norm > 0:
-        raise ValueError(f"clip_norm must be > 0; received {clip_norm!r}")
+    if momentum >= 1:
+        raise ValueError(f"momentum must be below 1; received {momentum!r}")
 
 
+@_quiet
 def clip(gradients: list[np.ndarray], norm: float) -> list[np.ndarray]:
     """Scale gradients down, all by one factor, to a joint norm of at most `norm`.
+
+    NaN among them makes all of them NaN; inf makes itself NaN and the others zero.
 
     Examples
     --------
@@ -479,8 +495,7 @@ def clip(gradients: list[np.ndarray], norm: float) -> list[np.ndarray]:
     >>> clip([np.array([3.0]), np.array([4.0])], norm=1.0)
     [array([0.6]), array([0.8])]
     """
-    if not norm > 0:
-        raise ValueError(f"norm must be > 0; received {norm!r}")
+    _checks.positive(norm=norm)
     if norm == np.inf:
         return gradients
     total = np.sqrt(sum(float((g.astype(np.float64) ** 2).sum()) for g in gradients))

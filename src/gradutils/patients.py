@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from gradutils import datasets, networks
+from gradutils import _checks, datasets, networks
 
 _WIDTH = 64
 FAINT = 2.0**-20  # weight of the loss in the float16 run: an auxiliary task among others
@@ -123,6 +123,7 @@ def treat(
     >>> arm.learning_rate, arm.accuracy.shape
     (0.01, (2, 1))
     """
+    _checks.positive_integers(samples=samples)
     data = datasets.digits(np.random.default_rng(0))
     x, y = data.x_train[:samples], data.y_train[:samples]
     if not (len(learning_rates) and len(seeds)):

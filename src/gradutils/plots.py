@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from gradutils import activations
+from gradutils import _checks, activations
 
 #: The look of each regime, told apart without colour as well.
 REGIMES = {
@@ -107,6 +107,17 @@ def _numbers(data: ArrayLike) -> list[float | None]:
     return [float(f"{value:.6g}") if np.isfinite(value) else None for value in flat]
 
 
+def _array(
+    name: str, values: ArrayLike, *, axes: int | None = None, shape: tuple[int, ...] | None = None
+) -> np.ndarray:
+    """Return an array of numbers, one or more, checked against its number of axes or its shape."""
+    array = np.asarray(values, dtype=float)
+    if array.size == 0 or axes not in (None, array.ndim) or shape not in (None, array.shape):
+        wanted = f"shape {shape}" if shape else f"numbers along {axes or 'any'} axes"
+        raise ValueError(f"{name} must hold {wanted}; received shape {array.shape}")
+    return array
+
+
 def _axes(ax: Axes | None) -> Axes:
     return plt.subplots()[1] if ax is None else ax
 
@@ -166,18 +177,27 @@ def layer_profile(
     >>> ax = layer_profile({"He": [1.0, 1.1, 0.9]}, ylabel="second moment")
     >>> plt.close(ax.figure)
     """
+    for label, regime in (regimes or {}).items():
+        if regime not in REGIMES:
+            known = ", ".join(REGIMES)
+            raise ValueError(f"regimes[{label!r}] must be one of {known}; received {regime!r}")
+    lines = {label: _array(f"series[{label!r}]", y, axes=1) for label, y in series.items()}
+    predicted = {
+        label: _array(f"theory[{label!r}]", y, shape=lines[label].shape)
+        for label, y in (theory or {}).items()
+        if label in lines
+    }
     ax, colors = _axes(ax), {}
-    for i, (label, values) in enumerate(series.items()):
-        y = np.asarray(values, dtype=float)
+    for i, (label, y) in enumerate(lines.items()):
         x = np.arange(1, len(y) + 1)
         look: dict[str, Any] = dict(REGIMES.get((regimes or {}).get(label, ""), {"color": f"C{i}"}))
         ax.plot(x, y, label=label, markevery=max(1, len(y) // 12), **look)
-        if theory and label in theory:
-            ax.plot(x, np.asarray(theory[label]), label=f"theory, {label}", **THEORY)
+        if label in predicted:
+            ax.plot(x, predicted[label], label=f"theory, {label}", **THEORY)
         colors[label] = look["color"]
     ax.set(xlabel=xlabel, ylabel=ylabel)
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-    if log:
+    if log and any(np.any(np.greater(line.get_ydata(), 0)) for line in ax.lines):
         ax.set_yscale("log")
     _label_line_ends(ax, colors)
     return ax
@@ -203,8 +223,8 @@ def step_heatmap(
     >>> ax = step_heatmap([[1e-3, 1.0], [1e-4, 1.0]])
     >>> plt.close(ax.figure)
     """
+    norms = _array("norms", norms, axes=2).T  # (layers, steps)
     ax = _axes(ax)
-    norms = np.asarray(norms, dtype=float).T  # (layers, steps)
     with np.errstate(divide="ignore", invalid="ignore"):
         log = np.log10(norms)
     log = np.ma.masked_invalid(log)
@@ -241,14 +261,18 @@ def activation_gallery(names: Sequence[str], *, limit: float = 4.0) -> np.ndarra
     >>> axes = activation_gallery(["sigmoid", "tanh"])
     >>> plt.close(axes[0].figure)
     """
+    if not names:
+        raise ValueError(f"names must hold one or more activations; received {names!r}")
+    _checks.positive(limit=limit)
+    _checks.finite(limit=limit)
+    table = [activations.get(name) for name in names]
     columns = min(len(names), 3)
     rows = -(-len(names) // columns)
     figure, axes = plt.subplots(
         rows, columns, figsize=(WIDE[0], 2.4 * rows), sharex=True, sharey=True, squeeze=False
     )
     x = np.linspace(-limit, limit, 401)
-    for ax, name in zip(axes.flat, names, strict=False):
-        act = activations.get(name)
+    for ax, name, act in zip(axes.flat, names, table, strict=False):
         color = ACTIVATION_STYLES[name]["color"]
         ax.plot(x, act.phi(x), color=color, label="function")
         ax.plot(x, act.derivative(x), color=color, linestyle="--", label="slope")
@@ -286,13 +310,19 @@ def histogram_row(
     >>> axes = histogram_row({"layer 1": [0.1, 0.2], "layer 2": [0.3]}, xlabel="activation")
     >>> plt.close(axes[0].figure)
     """
-    figure, axes = plt.subplots(
-        1, len(samples), figsize=WIDE, sharex=True, sharey=True, squeeze=False
-    )
-    flat = {title: np.ravel(values) for title, values in samples.items()}
+    if not samples:
+        raise ValueError(f"samples must hold one or more arrays; received {samples!r}")
+    _checks.positive_integers(bins=bins)
+    flat = {title: _array(f"samples[{title!r}]", v).ravel() for title, v in samples.items()}
+    _checks.finite_arrays(**{f"samples[{title!r}]": values for title, values in flat.items()})
     limits = limits or (
         min(v.min() for v in flat.values()), max(v.max() for v in flat.values())
     )  # fmt: skip
+    if not -np.inf < limits[0] <= limits[1] < np.inf:
+        raise ValueError(f"limits must be finite and in order; received {limits!r}")
+    figure, axes = plt.subplots(
+        1, len(samples), figsize=WIDE, sharex=True, sharey=True, squeeze=False
+    )
     for ax, (title, values) in zip(axes[0], flat.items(), strict=True):
         ax.hist(
             values, bins=bins, range=limits, weights=np.full(len(values), 1 / len(values)),
@@ -321,8 +351,13 @@ def phase_diagram(
     >>> ax = phase_diagram([0.5, 1.0, 1.5], [0.0, 0.1], [[0.2, 0.9, 1.5], [0.3, 0.8, 1.4]])
     >>> plt.close(ax.figure)
     """
+    sigma_w, sigma_b = _array("sigma_w", sigma_w, axes=1), _array("sigma_b", sigma_b, axes=1)
+    chi = _array("chi", chi, shape=(len(sigma_b), len(sigma_w)))
+    _checks.finite_arrays(sigma_w=sigma_w, sigma_b=sigma_b, chi=chi)
+    if chi.min() <= 0 or min(chi.shape) < 2:
+        raise ValueError(f"chi must be a table of positive numbers; received {chi!r}")
     ax = _axes(ax)
-    log_chi = np.log10(np.asarray(chi, dtype=float))
+    log_chi = np.log10(chi)
     bound = np.abs(log_chi).max()
     mesh = ax.pcolormesh(
         sigma_w, sigma_b, log_chi, cmap="RdBu_r", vmin=-bound, vmax=bound, shading="gouraud"

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from keras import tree
 
-from gradutils._checks import positive_integers
+from gradutils import _checks
 
 SATURATION = 0.97  # |tanh| above it; Glorot and Bengio 2010 look at the same tails
 _SQUASHING = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0)}
@@ -142,6 +142,8 @@ def probe(
     >>> probe(model, x, y, loss="binary_crossentropy").layers[0].kind
     'Dense'
     """
+    if loss_scale is not None:
+        _checks.positive(loss_scale=loss_scale)
     batch = _one_batch(x, y, batch_size)
     _check(model, batch, loss)
     with _state_restored(model), tf.GradientTape() as tape:
@@ -176,7 +178,7 @@ class _Batch(NamedTuple):
 
 
 def _one_batch(x: Any, y: Any, batch_size: int) -> _Batch:
-    positive_integers(batch_size=batch_size)
+    _checks.positive_integers(batch_size=batch_size)
     if isinstance(x, keras.utils.PyDataset | tf.data.Dataset):
         if y is not None:
             raise ValueError("y must be None where x is a dataset: it yields both")

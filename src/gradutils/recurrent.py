@@ -10,8 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gradutils import activations, initializers
-from gradutils._checks import positive_integers
+from gradutils import _checks, activations, initializers
 from gradutils.activations import Function
 
 _quiet = np.errstate(over="ignore", under="ignore", invalid="ignore")
@@ -88,7 +87,8 @@ class RNN:
         kernel: str | float = "glorot",
         seed: int | np.random.Generator,
     ) -> None:
-        positive_integers(inputs=inputs, units=units, outputs=outputs)
+        _checks.positive_integers(inputs=inputs, units=units, outputs=outputs)
+        _checks.rules(initializers.DRAWS, recurrent=recurrent, kernel=kernel)
         rng = np.random.default_rng(seed)
         self.activation = activations.get(activation)
         self.U = initializers.draw(kernel, (inputs, units), rng)
@@ -260,7 +260,9 @@ class LSTM:
         kernel: str | float = "glorot",
         seed: int | np.random.Generator,
     ) -> None:
-        positive_integers(inputs=inputs, units=units)
+        _checks.positive_integers(inputs=inputs, units=units)
+        _checks.finite(forget_bias=forget_bias)
+        _checks.rules(initializers.DRAWS, recurrent=recurrent, kernel=kernel)
         rng = np.random.default_rng(seed)
         self.U = initializers.draw(kernel, (inputs, 4 * units), rng)
         self.W = initializers.draw(recurrent, (units, 4 * units), rng)
@@ -337,15 +339,18 @@ def spectral_radius(W: np.ndarray) -> float:
     >>> spectral_radius(np.array([[0.5, 100.0], [0.0, -0.9]]))
     0.9
     """
+    W = np.asarray(W)
+    if W.ndim != 2 or W.shape[0] != W.shape[1] or W.size == 0:
+        raise ValueError(f"W must be a square matrix; received shape {W.shape}")
+    _checks.finite_arrays(W=W)
     return float(np.abs(np.linalg.eigvals(W)).max())
 
 
 def _checked_sequences(u: np.ndarray, inputs: int) -> np.ndarray:
     u = np.asarray(u, float)
-    if u.ndim != 3 or u.shape[1] < 1 or u.shape[2] != inputs:
+    if u.ndim != 3 or 0 in u.shape or u.shape[2] != inputs:
         raise ValueError(f"u must have shape (batch, time, {inputs}); received {u.shape}")
-    if not np.isfinite(u).all():
-        raise ValueError(f"u must be finite; received {(~np.isfinite(u)).sum()} NaN or inf")
+    _checks.finite_arrays(u=u)
     return u
 
 

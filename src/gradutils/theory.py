@@ -12,13 +12,14 @@ from functools import lru_cache
 import numpy as np
 from scipy.optimize import brentq
 
-from gradutils import activations
+from gradutils import _checks, activations
 from gradutils.activations import Activation, Function
 
 ActivationLike = str | tuple[Function, Function]
 
 _NODES = 96  # quadrature nodes on each half-line; see tests/test_theory.py for the accuracy
 _TINY, _HUGE = 1e-12, 1e12  # outside these bounds a second moment counts as 0 or as infinite
+_LARGEST = _HUGE**0.5  # of the scales of weights and biases
 
 
 @lru_cache
@@ -65,7 +66,7 @@ def gaussian_average(f: Function, q: float = 1.0) -> float:
     >>> f"{gaussian_average(lambda h: np.maximum(h, 0) ** 2, q=3.0):.12f}"
     '1.500000000000'
     """
-    _check_nonnegative("q", q)
+    _checks.nonnegative(q=q)
     r, weights = _half_line(0)
     h = np.sqrt(q) * r
     return float(weights @ (f(h) + f(-h)) / np.sqrt(2 * np.pi))
@@ -89,11 +90,6 @@ def _pair_average(f: Function, g: Function, q: float, c: float) -> float:
     return float(radial @ (f(u) * g(v)) @ arc)
 
 
-def _check_nonnegative(name: str, value: float) -> None:
-    if not (np.isscalar(value) and np.isreal(value) and 0 <= value < np.inf):
-        raise ValueError(f"{name} must be a finite number >= 0; received {value!r}")
-
-
 def second_moment_map(
     activation: ActivationLike, q: float, sigma_w: float, sigma_b: float = 0.0
 ) -> float:
@@ -114,8 +110,7 @@ def second_moment_map(
     >>> f"{second_moment_map('relu', 1.0, sigma_w=2**0.5):.6f}"
     '1.000000'
     """
-    _check_nonnegative("sigma_w", sigma_w)
-    _check_nonnegative("sigma_b", sigma_b)
+    _checks.within(0, _LARGEST, sigma_w=sigma_w, sigma_b=sigma_b)
     phi = activations.get(activation).phi
     return sigma_w**2 * gaussian_average(lambda h: phi(h) ** 2, q) + sigma_b**2
 
@@ -183,8 +178,7 @@ def chi(
     >>> f"{chi('tanh', 5 / 3):.3f}"
     '1.210'
     """
-    _check_nonnegative("sigma_w", sigma_w)
-    _check_nonnegative("sigma_b", sigma_b)
+    _checks.within(0, _LARGEST, sigma_w=sigma_w, sigma_b=sigma_b)
     if q is None:
         # 0 and infinity stand for the limits: slopes beside zero, slopes far from zero.
         q = float(np.clip(fixed_point(activation, sigma_w, sigma_b), 1e-30, 1e30))
@@ -256,11 +250,13 @@ def correlation_map(
     >>> f"{np.pi * correlation_map('relu', 0.0, sigma_w=2**0.5):.9f}"
     '1.000000000'
     """
-    if not -1 <= c <= 1:
-        raise ValueError(f"c must lie between -1 and 1; received {c!r}")
+    _checks.within(-1, 1, c=c)
     q = fixed_point(activation, sigma_w, sigma_b)
     if not 0 < q < np.inf:
-        raise ValueError(f"the correlation map needs a finite q* > 0; here q* = {q}")
+        raise ValueError(
+            f"sigma_w and sigma_b must give a finite q* > 0; received {sigma_w!r} and "
+            f"{sigma_b!r}, where q* = {q}"
+        )
     return _correlation_step(activations.get(activation), c, sigma_w, sigma_b, q)
 
 
