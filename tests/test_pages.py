@@ -68,6 +68,19 @@ def test_relative_links_lead_somewhere():
     assert broken == []
 
 
+def test_the_text_spells_ise_where_code_spells_ize():
+    """Code has -ize, as Keras and NumPy do: code blocks, words in backquotes, names of files."""
+    no_text = r"`[^`]*`|\]\([^)]*\)|\"[^\"\n]*\"|\w*_\w*"
+    stems = "(?:initi|norm|gener|re|pen)al|regular|optim|minim|maxim|metr|standard|recogn|summar"
+    found = {
+        name: re.findall(
+            rf"(?i)\b\w*(?:{stems})iz[aei]\w*", re.sub(no_text, "", without_code(text))
+        )
+        for name, text in markdown_sources()
+    }
+    assert {name: words for name, words in found.items() if words} == {}
+
+
 def test_links_to_the_web_are_encrypted():
     plain = [
         f"{name}: {link}"

@@ -155,6 +155,6 @@ def test_the_index_adds_the_chapters_that_use_a_term(extension):
     explained, used = line.split("; used in ")
     assert "04_jacobian_products.ipynb#singular-values-not-eigenvalues" in explained
     assert "04_jacobian" not in used
-    assert "[Optimizers](../notebooks/12_optimizers.ipynb#muon-alike-over-directions)" in used
+    assert "[Optimisers](../notebooks/12_optimizers.ipynb#muon-alike-over-directions)" in used
     names = [re.match(r"- \[?(.+?)[\]:]", line)[1].lower() for line in lines]
     assert names == sorted(names)

@@ -101,8 +101,8 @@ def first_uses(file, source):
 
 
 def chapter_name(file):
-    """Return a short name of a chapter: `04_jacobian_products.ipynb` is Jacobian products."""
-    words = file.removesuffix(".ipynb")[3:].replace("_", " ")
+    """Return a short name of a chapter: `12_optimizers.ipynb` is Optimisers, as the text spells."""
+    words = file.removesuffix(".ipynb")[3:].replace("_", " ").replace("iz", "is")
     return "FAQ" if words == "faq" else words.capitalize()
 
 
