@@ -6,6 +6,7 @@ import pytest
 import traitlets
 
 from gradutils.activations import ACTIVATIONS
+from gradutils.diagnosis import THRESHOLDS
 from gradutils.explorables import EXPLORABLES, Explorable
 from tests.notebooks import ROOT
 
@@ -21,8 +22,9 @@ def test_the_script_was_built_from_these_sources():
     paths = sorted((SOURCES / "src").iterdir(), key=lambda path: path.name)
     paths += [BUILT.with_suffix(".json"), SOURCES / "package-lock.json", SOURCES / "build.mjs"]
     digest = hashlib.sha256(b"".join(path.read_bytes() for path in paths)).hexdigest()
-    stated = re.search(r"sources (\w{64})", BUILT.read_text("utf-8")).group(1)
-    assert stated == digest, "the sources have changed: run `make explorables`"
+    for built in (BUILT, *(SOURCES / "static").iterdir()):
+        stated = re.search(r"sources (\w{64})", built.read_text("utf-8")).group(1)
+        assert stated == digest, f"the sources of {built.name} have changed: run `make explorables`"
 
 
 def test_each_figure_has_a_picture_for_pages_without_script():
@@ -56,11 +58,32 @@ def test_controls_are_complete(name):
         )
 
 
-def test_activations_are_all_of_the_package():
+@pytest.mark.parametrize("name", ["depth", "order"])
+def test_activations_are_all_of_the_package(name):
     (options,) = (
-        c["options"] for c in SPECIFICATION["depth"]["controls"] if c["name"] == "activation"
+        c["options"] for c in SPECIFICATION[name]["controls"] if c["name"] == "activation"
     )
     assert options == list(ACTIVATIONS)
+
+
+def test_a_figure_calls_vanishing_what_diagnose_calls_so():
+    source = (SOURCES / "src" / "depth.js").read_text("utf-8")
+    limits = re.search(r"const VANISHING = ([\d.]+), EXPLODING = ([\d.]+);", source).groups()
+    assert list(map(float, limits)) == [
+        THRESHOLDS[kind].limit for kind in ("vanishing", "exploding")
+    ]
+
+
+def test_page_and_figures_have_the_same_colours_of_the_regimes():
+    sheets = (
+        (ROOT / "book" / "_static" / "gradutils.css").read_text("utf-8"),
+        (BUILT.with_suffix(".css")).read_text("utf-8"),
+    )
+    names = {"vanishing": "blue", "healthy": "green", "exploding": "orange"}
+    for regime, colour in names.items():
+        page = re.findall(rf"--book-{regime}: (#\w+);", sheets[0])
+        figure = re.findall(rf"--{colour}: (#\w+);", sheets[1])
+        assert list(dict.fromkeys(figure)) == page
 
 
 # The widget

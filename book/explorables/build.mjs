@@ -18,6 +18,7 @@ const digest = createHash("sha256");
 for (const path of [...sources, controls, join(here, "package-lock.json"), import.meta.filename]) {
   digest.update(readFileSync(path));
 }
+const stamp = `sources ${digest.digest("hex")}`;
 
 const scratch = mkdtempSync(join(tmpdir(), "explorables-"));
 const binary = (name) => join(scratch, `${name}.wasm`);
@@ -55,11 +56,11 @@ await build({
   minify: true,
   format: "iife",
   globalName: "gradutilsExplorables",
-  banner: { js: `/* Built from book/explorables, sources ${digest.digest("hex")}. BSD 3-Clause. */` },
+  banner: { js: `/* Built from book/explorables, ${stamp}. BSD 3-Clause. */` },
 });
 
 const pictures = join(scratch, "pictures.mjs");
 await build({ ...options, entryPoints: ["src/pictures.js"], outfile: pictures, format: "esm" });
 for (const [name, html] of Object.entries((await import(pictures)).pictures())) {
-  writeFileSync(join(here, "static", `${name}.html`), `${html}\n`);
+  writeFileSync(join(here, "static", `${name}.html`), `<!-- ${stamp} -->\n${html}\n`);
 }

@@ -32,7 +32,8 @@ class Explorable(anywidget.AnyWidget):
     Attributes
     ----------
     shown : dict
-        The numbers that the figure shows now, lists by layer or by step; empty until it is drawn.
+        The numbers that the figure shows now, lists by layer or by step, and as "look" the regime
+        that it names; empty until it is drawn.
 
     Raises
     ------

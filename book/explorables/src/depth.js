@@ -6,9 +6,12 @@ import { profileTheory } from "./theory.js";
 
 const BATCH = 64;
 
+const VANISHING = 2.2, EXPLODING = 3.5; // decades, as in gradutils.diagnosis.THRESHOLDS
+
 export function regime(ratio) {
-  if (!(ratio >= 0.01)) return ratio < 0.01 ? "vanishing" : "exploding"; // NaN comes after inf
-  return ratio > 100 ? "exploding" : "healthy";
+  const decadesGained = Math.log10(ratio);
+  if (decadesGained <= -VANISHING) return "vanishing";
+  return decadesGained < EXPLODING ? "healthy" : "exploding"; // as is NaN, which comes after inf
 }
 
 function verdictOf(norms, theory, depth) {
@@ -72,7 +75,6 @@ export const depth = {
       },
       values: {
         forward: [...norms.forward], backward: [...norms.backward], weights: [...norms.weights],
-        verdict: look,
       },
     };
   },

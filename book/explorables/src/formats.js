@@ -123,7 +123,7 @@ export const formats = {
         columns: ["layers passed", ...names],
         rows: layers.map((l) => [l, ...names.map((name) => stored[name][l])]),
       },
-      values: { stored, verdict: look },
+      values: { stored },
     };
   },
 };

@@ -89,7 +89,7 @@ export function mount(root, explorable, options = {}) {
   host.charts = parts.charts;
   const live = explorable.attach?.(host);
   let shown = first, settled = 0;
-  options.onValues?.(first.values);
+  options.onValues?.({ ...first.values, look: first.look });
 
   // At once: the browser hands over one movement of a pointer per frame, just before it paints.
   function redraw() {
@@ -103,7 +103,7 @@ export function mount(root, explorable, options = {}) {
     parts.verdict.textContent = drawn.verdict;
     parts.verdict.className = `verdict ${drawn.look}`;
     if (parts.details.open) parts.table.innerHTML = tableMarkup(drawn.table);
-    options.onValues?.(drawn.values);
+    options.onValues?.({ ...drawn.values, look: drawn.look });
     clearTimeout(settled);
     settled = setTimeout(rest, 300);
   }

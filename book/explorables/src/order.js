@@ -143,7 +143,7 @@ function drawn(state, engine) {
       rows: Array.from(norms.forward, (value, l) =>
         [l + 1, value, norms.backward[l], theory.forward[l], theory.backward[l]]),
     },
-    values: { ...found, line: [...criticalLine(state.activation)], verdict: look },
+    values: { ...found, line: [...criticalLine(state.activation)] },
   };
 }
 

@@ -88,7 +88,7 @@ export const time = {
         columns: ["step", "plain", "radius^t", "LSTM cell", "gate^t"],
         rows: steps.map((t, k) => [t, rnn[k], alone[k], lstm[k], resting[k]]),
       },
-      values: { rnn, lstm, largest, verdict: look },
+      values: { rnn, lstm, largest },
     };
   },
 };
