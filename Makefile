@@ -74,7 +74,7 @@ robust: $(STAMP) ## recompute the notebooks under other arithmetic, thread count
 
 clean: ## remove the built book and all caches (the environment .venv stays)
 	rm -rf _build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find book src notebooks tests -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
+	find benchmarks book src notebooks tests -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
 
 # The environment: exactly the locked versions, and gradutils itself from src.
 $(STAMP): requirements.lock pyproject.toml

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tokenize
 import tomllib
-from importlib.metadata import version
+from importlib.metadata import packages_distributions, version
 
 import pytest
 import yaml
@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "exercises": {"activations", "networks", "theory", "diagnosis"},
 }
 HEAVY = {"keras", "tensorflow", "matplotlib"}
-MAX_CODE_LINES = 2060
+MAX_CODE_LINES = 2070
 MAX_PUBLIC_NAMES = 42
 MAX_FUNCTION_LINES = 40
 TOP_LEVEL = {
@@ -182,6 +182,34 @@ def test_the_lock_meets_every_requirement_of_the_project():
         requirement = Requirement(line)
         pin = pins.get(canonicalize_name(requirement.name), "")
         assert requirement.specifier.contains(pin.lstrip("="), prereleases=True), line
+
+
+def test_all_that_is_imported_is_listed():
+    """Also what would come along with something else, which may stop bringing it."""
+    listed = {
+        canonicalize_name(Requirement(line).name)
+        for line in [*PROJECT["dependencies"], *itertools.chain(*EXTRAS.values())]
+    }
+    own = {"gradutils", "tests", "benchmarks", *(p.stem for p in (ROOT / "book/_ext").glob("*.py"))}
+    providers = packages_distributions()
+    unlisted = set()
+    for folder in ("src", "book/_ext", "tests", "benchmarks"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for name in imported(path) - own - sys.stdlib_module_names:
+                if not listed & set(map(canonicalize_name, providers[name])):
+                    unlisted.add(f"{path.name}: {name}")
+    assert unlisted == set()
+
+
+def imported(path):
+    """Return the top-level names of the modules that a file imports."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names.add(node.module.partition(".")[0])
+    return names
 
 
 def test_binder_installs_what_the_project_lists():

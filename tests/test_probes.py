@@ -30,6 +30,22 @@ def small(*parts, inputs=(4,), **compiled):
     return model
 
 
+def test_a_datasets_sample_weights_count_as_they_do_in_fit():
+    model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(2), keras.layers.Dense(1)])
+    rng = np.random.default_rng(0)
+    x, y, weights = (rng.normal(size=size).astype("float32") for size in [(8, 3), (8, 1), 8])
+    data = tf.data.Dataset.from_tensors((x, y, weights))
+    losses = ("mse", keras.losses.mean_squared_error, keras.losses.MeanSquaredError())
+    given = [probe(model, data, loss=loss) for loss in losses]
+    model.compile("sgd", "mse")
+    compiled = probe(model, data)
+    for seen in given:
+        assert seen.loss == pytest.approx(compiled.loss, rel=1e-6)
+        assert seen.layers[0].backward == pytest.approx(compiled.layers[0].backward, rel=1e-6)
+    with pytest.raises(ValueError, match="a loss by sample is needed"):
+        probe(model, data, loss=lambda a, b: keras.ops.mean((a - b) ** 2))
+
+
 def test_one_linear_layer_by_hand():
     """loss = (w x - y)^2: dL/dh = 2 (w x - y) and dL/dw = x dL/dh."""
     model = small(layers.Dense(1, use_bias=False), inputs=(1,))

@@ -6,6 +6,7 @@ Works on the finished pages, because the theme writes what is changed here into 
 import html
 import re
 import struct
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from io import BytesIO
 from pathlib import Path
@@ -14,6 +15,8 @@ import pydata_sphinx_theme
 from docutils import nodes
 from launch import repository
 from PIL import Image
+from pybtex.backends.plaintext import Backend as PlaintextBackend
+from pybtex.plugin import register_plugin
 
 THEME = Path(pydata_sphinx_theme.__file__).parent / "theme" / "pydata_sphinx_theme" / "static"
 ICON_SCRIPT = "scripts/fontawesome.js"
@@ -34,6 +37,8 @@ def setup(app):
     app.connect("html-collect-pages", lost)
     app.connect("html-page-context", describe)
     app.connect("build-finished", finish)
+    # Looked up among all installed packages at every citation, unless it is registered.
+    register_plugin("pybtex.backends", "plaintext", PlaintextBackend, force=True)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -79,8 +84,8 @@ def finish(app, exception):
     if exception or app.builder.format != "html":
         return
     folder = Path(app.outdir)
-    for path in (folder / "_images").glob("*.png"):
-        shrink(path)
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(shrink, (folder / "_images").glob("*.png")))
     pages = sorted(folder.rglob("*.html"))
     for path in pages:
         text = path.read_text("utf-8")

@@ -1,6 +1,6 @@
 """From one probe to a verdict: what ails a Keras model, how we know it, and what mends it.
 
-Needs Keras 3 on TensorFlow (``pip install gradutils[keras]``).
+Needs Keras 3 on TensorFlow (``pip install '.[keras]'``).
 """
 
 from collections.abc import Callable, Mapping

@@ -1,6 +1,6 @@
 """The live figures of the book as widgets: real networks, computed in the page at each turn.
 
-Needs anywidget (``pip install gradutils[lab]``). The script is built from book/explorables.
+Needs anywidget (``pip install '.[lab]'``). The script is built from book/explorables.
 """
 
 import html

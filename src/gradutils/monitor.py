@@ -1,6 +1,6 @@
 """Watch the gradient of every layer through `fit`, where the training step already has it.
 
-Needs Keras 3 on TensorFlow (``pip install gradutils[keras]``).
+Needs Keras 3 on TensorFlow (``pip install '.[keras]'``).
 """
 
 import warnings

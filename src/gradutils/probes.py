@@ -1,6 +1,6 @@
 """One batch through a Keras model: what every layer passes forward, and what comes back.
 
-Needs Keras 3 on TensorFlow (``pip install gradutils[keras]``). The model is left as it was.
+Needs Keras 3 on TensorFlow (``pip install '.[keras]'``). The model is left as it was.
 """
 
 import functools
@@ -122,7 +122,8 @@ def probe(
     y : array, list or dict of arrays, optional
         Targets; None if `x` is a dataset.
     loss : callable or str, optional
-        (y, predictions) -> loss, or a name that Keras knows. The compiled loss by default.
+        (y, predictions) -> loss of each sample or of the batch, or a name that Keras knows; the
+        compiled loss by default. Sample weights of a dataset count, as in `fit`.
     batch_size : int
     loss_scale : float, optional
         Factor on the loss during the backward pass, divided out of all results. That of the
@@ -225,7 +226,7 @@ def _batch_loss(model: keras.Model, batch: _Batch, loss: Any) -> tuple[tf.Tensor
         if loss is None:
             value = model.compute_loss(*batch[:2], predictions, batch.sample_weight, training=True)
         else:
-            value = tf.reduce_mean(keras.losses.get(loss)(batch.y, predictions))
+            value = _mean_loss(keras.losses.get(loss), batch, predictions)
             value += sum(tf.cast(extra, value.dtype) for extra in model.losses)
     except Exception as error:
         raise ValueError(
@@ -233,6 +234,18 @@ def _batch_loss(model: keras.Model, batch: _Batch, loss: Any) -> tuple[tf.Tensor
             f"{_shapes(predictions)}, labels {_range(batch.y)}: {error}"
         ) from error
     return value, len(tree.flatten(predictions))
+
+
+def _mean_loss(loss: Callable, batch: _Batch, predictions: Any) -> tf.Tensor:
+    if isinstance(loss, keras.losses.Loss):
+        return loss(batch.y, predictions, batch.sample_weight)
+    values, weights = loss(batch.y, predictions), batch.sample_weight
+    if weights is not None:
+        if not values.shape.rank:
+            raise ValueError("a loss by sample is needed where x yields sample weights")
+        weights = tf.reshape(tf.cast(weights, values.dtype), [-1] + [1] * (values.shape.rank - 1))
+        values *= weights
+    return tf.reduce_mean(values)
 
 
 def _scaled(value: tf.Tensor, optimizer: Any, scale: float | None) -> tuple[tf.Tensor, float]:

@@ -1,0 +1,88 @@
+"""Where the time goes: `python -m benchmarks.speed [build] [notebooks] [tests]`.
+
+The parts run one after another, each as its own command runs it, and the slowest items of each are
+printed with their share of that part. Seconds depend on the machine; shares hardly do.
+"""
+
+import argparse
+import os
+import pstats
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.nbval_figures import KERNEL_ENVIRONMENT
+
+ROOT = Path(__file__).resolve().parent.parent
+SHOWN = 10
+#: The library, the extension of the book or the module of Python that a file belongs to.
+LIBRARY = re.compile(r"site-packages/(\w+)|_ext/(\w+\.py)|python3\.\d+/(?!site-)(\w+)")
+
+
+def main(arguments=None):
+    """Time the parts that are named, or all, and print a table for each."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="default: all three")
+    for part in parser.parse_args(arguments).parts or PARTS:
+        start = time.perf_counter()
+        items = PARTS[part]()
+        whole, listed = time.perf_counter() - start, sum(items.values())
+        print(f"\n{part}: {whole:.0f} s, {len(items)} items of {listed:.0f} s together")
+        for name, seconds in sorted(items.items(), key=lambda item: -item[1])[:SHOWN]:
+            print(f"{seconds:8.1f} s {seconds / listed:6.1%}  {name}", flush=True)
+
+
+def build():
+    """Seconds of the HTML build, under a profiler, by library or extension of our own."""
+    script = Path(sys.executable).with_name("jupyter-book")
+    with tempfile.TemporaryDirectory() as folder:
+        profile = Path(folder) / "profile"
+        run(
+            "-m", "cProfile", "-o", profile, script, "build", ROOT, "--all", "--path-output", folder
+        )
+        seconds = {}
+        for (file, _, name), (_, _, own, _, _) in pstats.Stats(str(profile)).stats.items():
+            found = LIBRARY.search(file)
+            part = found[found.lastindex] if found else name
+            seconds[part] = seconds.get(part, 0.0) + own
+        return seconds
+
+
+def notebooks():
+    """Seconds of each notebook, executed alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        for path in (ROOT / "notebooks").glob("*.ipynb"):
+            (Path(folder) / path.name).write_bytes(path.read_bytes())
+        paths = sorted(Path(folder).glob("*.ipynb"))
+        output = run("-m", "tests.notebooks", *paths)
+    return {name: float(s) for name, s in re.findall(r"^(\S+): \w+, (\d+) s$", output, flags=re.M)}
+
+
+def tests():
+    """Seconds of each test of the package, in one process."""
+    output = run("-m", "pytest", "-q", "tests", "src", "README.md", "-m", "not built",
+                 "--durations=0", "--ignore", "tests/browser")  # fmt: skip
+    found = re.findall(r"^([\d.]+)s (?:call|setup|teardown) +(\S+)", output, flags=re.M)
+    seconds = {}
+    for value, name in found:
+        seconds[name] = seconds.get(name, 0.0) + float(value)
+    return seconds
+
+
+def run(*arguments):
+    """Run Python with these arguments in the project's folder; return what it printed."""
+    result = subprocess.run(
+        [sys.executable, *map(str, arguments)], cwd=ROOT, env={**KERNEL_ENVIRONMENT, **os.environ},
+        stdout=subprocess.PIPE, text=True, check=True,
+    )  # fmt: skip
+    return result.stdout
+
+
+PARTS = {"build": build, "notebooks": notebooks, "tests": tests}
+
+
+if __name__ == "__main__":
+    sys.exit(main())
