@@ -8,6 +8,7 @@ from keras import layers
 
 import gradutils
 from gradutils.diagnosis import THRESHOLDS, diagnose
+from gradutils.probes import LayerRecord, Probe
 
 rng = np.random.default_rng(0)
 X, Y = rng.standard_normal((64, 16)).astype("float32"), rng.integers(0, 5, 64)
@@ -254,3 +255,123 @@ def test_batch_normalisation_beside_skip_connections_is_not_blamed():
     model = keras.Model(inputs, layers.Dense(5)(x))
     (finding,) = diagnose(model, X, Y, LOSS, thresholds={"exploding": 0.5}).findings
     assert finding.kind == "exploding" and "without skip" not in finding.evidence
+
+
+# Judgement on measurements that are made up, so that each limit can be met exactly
+
+
+def record(**changes):
+    healthy = {
+        "name": "dense", "kind": "Dense", "activation": "tanh", "parameters": 4,
+        "input_second_moment": 1.0, "second_moment": 1.0, "spread": 1.0, "backward": 1.0,
+        "weight_norm": 1.0, "gradient_norm": 1.0, "update_ratio": 0.01, "dead": np.nan,
+        "saturated": 0.0, "nonfinite_weights": 0, "nonfinite_outputs": 0, "nonfinite_backward": 0,
+    }  # fmt: skip
+    changes = healthy | changes
+    return LayerRecord(**{"backward_by_call": np.array([changes["backward"]])} | changes)
+
+
+def judged(monkeypatch, *records, outputs=1, loss=1.0, model=None, rescued=(), **options):
+    """What `diagnose` says of these layers, and of `rescued` at a larger loss scale."""
+    scales = []
+
+    def measured(*arguments, loss_scale=None):
+        scales.append(loss_scale)
+        return Probe(loss, list(records if loss_scale is None else rescued), outputs)
+
+    monkeypatch.setattr(gradutils.diagnosis, "probe", measured)
+    found = diagnose(net(1, "relu", 1) if model is None else model, X, Y, **options)
+    return found, scales
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("kind", ["vanishing", "exploding"])
+def test_the_limits_of_a_trend_are_met_exactly(monkeypatch, kind, optimizer):
+    adaptive = kind == "vanishing" and optimizer == "adam"
+    limit = THRESHOLDS["vanishing, adaptive" if adaptive else kind].limit
+    sign = -1 if kind == "vanishing" else 1
+    for decades, verdict in ((limit * 1.001, kind), (limit * 0.999, "healthy")):
+        layers = [record(backward=10 ** (sign * decades)), record(), record(dead=0.0)]
+        model = net(1, "relu", 1, optimizer=optimizer)
+        found, _ = judged(monkeypatch, *layers, model=model)
+        assert found.verdict == verdict, decades
+        if found.findings:
+            assert found.findings[0].figure == pytest.approx(decades)
+            assert f"by {decades:.1f} decades over 3 layers" in found.findings[0].evidence
+
+
+def test_a_limit_that_is_met_is_passed(monkeypatch):
+    found, _ = judged(monkeypatch, record(backward=1e-3), record(), thresholds={"vanishing": 3.0})
+    assert found.verdict == "vanishing"
+    for kind, field in (("dead units", "dead"), ("saturated", "saturated")):
+        share = THRESHOLDS[kind].limit
+        for value, verdict in ((share, kind), (share * 0.999, "healthy")):
+            assert judged(monkeypatch, record(**{field: value}), record())[0].verdict == verdict
+
+
+def test_dead_units_of_the_last_layer_do_not_count(monkeypatch):
+    assert judged(monkeypatch, record(), record(dead=1.0))[0].verdict == "healthy"
+
+
+@pytest.mark.parametrize(("steps", "verdict"), [(9, "healthy"), (10, "vanishing")])
+def test_ten_steps_are_a_sequence(monkeypatch, steps, verdict):
+    cell = record(backward_by_call=np.geomspace(1e-5, 1, steps), name="cell")
+    found, _ = judged(monkeypatch, cell, record())
+    assert found.verdict == verdict
+    if found.findings:
+        assert found.findings[0].layers == ["cell"]
+        assert "falls by 5.0 decades over 10 time steps" in found.findings[0].evidence
+
+
+def test_masked_steps_do_not_count(monkeypatch):
+    norms = np.concatenate([np.zeros(5), np.geomspace(1, 0.5, 10), np.zeros(5)])
+    assert judged(monkeypatch, record(backward_by_call=norms), record())[0].verdict == "healthy"
+    assert judged(monkeypatch, record(backward_by_call=0 * norms))[0].verdict == "healthy"
+
+
+@pytest.mark.parametrize(
+    ("square", "verdict"),
+    [(0.0, "healthy"), (0.9e4, "healthy"), (1e4, "exploding"), (1.1e-4, "healthy"),
+     (1e-4, "vanishing")],
+)  # fmt: skip
+def test_the_scale_of_the_inputs(monkeypatch, square, verdict):
+    first = record(input_second_moment=square, name="first")
+    found, _ = judged(monkeypatch, record(parameters=0, input_second_moment=1e9), first, record())
+    assert found.verdict == verdict
+    if found.findings:
+        assert found.findings[0].layers == ["first"]
+
+
+def test_the_strongest_of_several_outputs_is_where_the_signal_starts(monkeypatch):
+    layers = [record(backward=1e-3), record(backward=1.0), record(backward=1e-3)]
+    assert judged(monkeypatch, *layers, outputs=1)[0].verdict == "healthy"
+    assert judged(monkeypatch, *layers, outputs=2)[0].verdict == "vanishing"
+
+
+@pytest.mark.parametrize(("last", "scale"), [(1.0, 256.0), (1.01, 128.0), (1e-3, 2.0**17)])
+def test_the_loss_scale_that_is_tried_lifts_the_last_signal_to_256(monkeypatch, last, scale):
+    half = net(1, "relu", 1, dtype="mixed_float16")
+    layers = [record(backward=0.0), record(backward=last)]
+    rescued = [record(backward=last), record(backward=last)]
+    found, scales = judged(monkeypatch, *layers, model=half, rescued=rescued)
+    assert scales == [None, scale]
+    assert 128 < last * scale <= 256
+    assert "with a larger loss scale, by 0.0: numbers round to 0" in found.findings[0].evidence
+    assert found.findings[0].chapter == "19_outlook"
+    assert judged(monkeypatch, *layers)[1] == [None]
+
+
+def test_weights_at_zero_are_about_to_leave_it(monkeypatch):
+    zero = {"weight_norm": 0.0}
+    first, last = record(backward=0.0), record()
+    assert judged(monkeypatch, first, record(**zero), last)[0].verdict == "healthy"
+    stuck = record(**zero, gradient_norm=0.0)
+    assert judged(monkeypatch, first, stuck, last)[0].verdict == "vanishing"
+    assert judged(monkeypatch, first, last)[0].verdict == "vanishing"
+
+
+def test_up_to_three_layers_are_named_and_more_are_counted(monkeypatch):
+    for count, text in ((2, "layers: a, b\n"), (3, "layers: a, b, c\n"), (4, "layers: a to d (4)")):
+        layers = [record(name=name, backward=10.0 ** (-3 + i)) for i, name in enumerate("abcd")]
+        found, _ = judged(monkeypatch, *layers[:count], thresholds={"vanishing": 0.5})
+        assert text in f"{found}\n"

@@ -326,7 +326,7 @@ def _vanishing(
     if rescued is not None:
         truth = -_decades(_trunk(rescued.layers)[0].backward, _last(rescued))
         if -decades - truth >= limits["underflow"]:
-            evidence += f"; with a larger loss scale, by {max(truth, 0.0):.1f}: numbers round to 0"
+            evidence += f"; with a larger loss scale, by {max(0.0, truth):.1f}: numbers round to 0"
             advice = "Scale the loss (keras.optimizers.LossScaleOptimizer), or compute in bfloat16."
             chapter = "19_outlook"
     return Finding("vanishing", names, -decades, limits["vanishing"], evidence, advice, chapter)
