@@ -305,8 +305,12 @@ def test_a_limit_that_is_met_is_passed(monkeypatch):
     assert found.verdict == "vanishing"
     for kind, field in (("dead units", "dead"), ("saturated", "saturated")):
         share = THRESHOLDS[kind].limit
-        for value, verdict in ((share, kind), (share * 0.999, "healthy")):
-            assert judged(monkeypatch, record(**{field: value}), record())[0].verdict == verdict
+        found, _ = judged(monkeypatch, record(**{field: share}), record())
+        assert found.verdict == kind
+        noun = "units are dead" if field == "dead" else "outputs are saturated"
+        assert f"{share:.0%} of a layer's {noun}, in 1 layer" in found.findings[0].evidence
+        below = record(**{field: 0.999 * share})
+        assert judged(monkeypatch, below, record())[0].verdict == "healthy"
 
 
 def test_dead_units_of_the_last_layer_do_not_count(monkeypatch):
