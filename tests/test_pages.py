@@ -242,6 +242,16 @@ def test_no_script_holds_up_a_page(texts):
     assert [name for name, text in texts.items() if waiting.search(text)] == []
 
 
+def test_a_change_of_the_themes_script_is_noticed(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT / "book" / "_ext"))
+    lean = importlib.import_module("lean")
+    start = '"complete"===document.readyState?O():window.addEventListener("load",O)'
+    script = "function O(){}" + start + ";"
+    assert lean.without_measuring(script) == "function O(){}0;"
+    with pytest.raises(lean.ExtensionError, match="the theme's script has changed"):
+        lean.without_measuring("other")
+
+
 @pytest.mark.built
 def test_icons_are_drawn_in_the_page(texts):
     assert not (HTML / "_static" / "scripts" / "fontawesome.js").exists()

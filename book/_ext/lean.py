@@ -17,10 +17,12 @@ from launch import repository
 from PIL import Image
 from pybtex.backends.plaintext import Backend as PlaintextBackend
 from pybtex.plugin import register_plugin
+from sphinx.errors import ExtensionError
 
 THEME = Path(pydata_sphinx_theme.__file__).parent / "theme" / "pydata_sphinx_theme" / "static"
 ICON_SCRIPT = "scripts/fontawesome.js"
 ICON = re.compile(r'<(i|span) class="([^"]*\bfa[srb]?\b[^"]*)"([^>]*)>\s*</\1>')
+NEAR = (Path(__file__).parent / "near.js").read_text("utf-8")
 LINE_OF_TEXT = 155
 LOST = """<h1>This page is not here</h1>
 <p>The address leads nowhere: it may be misspelt, or the page has moved.</p>
@@ -89,10 +91,12 @@ def finish(app, exception):
     pages = sorted(folder.rglob("*.html"))
     for path in pages:
         text = path.read_text("utf-8")
-        for change in (with_icons, deferred, accessible, with_reachable_figures):
+        for change in (with_icons, deferred, accessible, with_reachable_figures, measured_near):
             text = change(text)
         path.write_text(with_sizes(text, path.parent), "utf-8")
     (folder / "_static" / ICON_SCRIPT).unlink(missing_ok=True)
+    script = folder / "_static" / "scripts" / "pydata-sphinx-theme.js"
+    script.write_text(without_measuring(script.read_text("utf-8")), "utf-8")
     if address():
         path = folder / "404.html"
         path.write_text(grounded(path.read_text("utf-8")), "utf-8")
@@ -174,6 +178,20 @@ def with_reachable_figures(text):
     """Let the keyboard scroll a wide picture, which a narrow window shows in part."""
     wide = re.compile(r'<figure (?=(?:(?!</figure>).)*<img [^>]*class="[^"]*\bwide\b)', re.DOTALL)
     return wide.sub('<figure tabindex="0" ', text)
+
+
+def measured_near(text):
+    """Add the script that measures a part of the page when it comes near."""
+    return text.replace("</body>", f"<script>\n{NEAR}</script>\n</body>", 1)
+
+
+def without_measuring(script):
+    """Take out of the theme's script that it measures every block of a page at once."""
+    start = r'"complete"===document\.readyState\?(\w+)\(\):window\.addEventListener\("load",\1\)'
+    script, count = re.subn(start, "0", script)
+    if count != 1:
+        raise ExtensionError("the theme's script has changed: see without_measuring in lean.py")
+    return script
 
 
 def with_sizes(text, folder):

@@ -1,0 +1,30 @@
+// Sections far from the window are not laid out; to measure them would lay them all out. So what the
+// theme does to the whole page, this does to each part when it is laid out anyway: blocks that
+// scroll can be reached by the keyboard.
+{
+  const BLOCKS = "pre, .cell_output > .output, .pst-scrollable-table-container";
+  const SECTION = ".bd-article > section > section";
+  const near = new Set();
+
+  const measure = (blocks) => {
+    const scrolls = blocks.map((block) =>
+      block.scrollWidth > block.clientWidth || block.scrollHeight > block.clientHeight);
+    blocks.forEach((block, i) => { block.tabIndex = scrolls[i] ? 0 : -1; });
+  };
+  const within = (part) => [...part.querySelectorAll(BLOCKS)];
+  const onlyNear = "ContentVisibilityAutoStateChangeEvent" in window;
+  const outside = () => within(document).filter((block) => !onlyNear || !block.closest(SECTION));
+  const again = () => measure([...outside(), ...[...near].flatMap(within)]);
+
+  let waiting;
+  addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(again, 300); });
+  addEventListener("load", () => measure(outside()));
+  document.addEventListener("toggle", ({ target }) => measure(within(target)), true);
+  document.addEventListener("contentvisibilityautostatechange", ({ target, skipped }) => {
+    if (!target.matches(SECTION)) return;
+    near[skipped ? "delete" : "add"](target);
+    if (!skipped) measure(within(target));
+  });
+  // The list of headings that follows the reader is beside the text in wide windows only.
+  if (!matchMedia("(min-width: 1200px)").matches) document.body.removeAttribute("data-bs-spy");
+}

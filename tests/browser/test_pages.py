@@ -1,0 +1,64 @@
+"""What the pages do as they are read: blocks that scroll, and the list of headings."""
+
+import pytest
+
+CHAPTER = "notebooks/05_signal_propagation.html"
+BLOCKS = "[...document.querySelectorAll('pre, .cell_output > .output')]"
+#: Blocks of code and output whose reachability by the keyboard is not that of their scrolling.
+WRONG = f"""() => {BLOCKS}.filter((block) => block.offsetParent && block.hasAttribute("tabindex")
+    && (block.tabIndex === 0) !== (block.scrollWidth > block.clientWidth
+                                   || block.scrollHeight > block.clientHeight)).length"""
+MEASURED = (
+    f"() => {BLOCKS}.filter((block) => block.hasAttribute('tabindex')).length / {BLOCKS}.length"
+)
+
+
+@pytest.fixture(params=[390, 1400])
+def chapter(request, browser, book):
+    page = browser.new_page(viewport={"width": request.param, "height": 800})
+    page.goto(f"{book}/{CHAPTER}")
+    yield page
+    page.close()
+
+
+def test_only_what_is_near_has_been_measured(chapter):
+    chapter.wait_for_timeout(300)
+    assert chapter.evaluate(MEASURED) < 0.2
+
+
+def test_every_block_that_scrolls_can_be_reached_once_it_is_near(chapter):
+    for block in chapter.locator("div.cell_input pre").all():
+        block.scroll_into_view_if_needed()
+    chapter.wait_for_timeout(300)
+    assert chapter.evaluate(WRONG) == 0
+    assert chapter.evaluate(MEASURED) > 0.9
+
+
+def test_a_folded_solution_is_measured_when_it_opens(chapter):
+    solution = chapter.locator("details.hide").last
+    solution.scroll_into_view_if_needed()
+    solution.locator("summary").first.click()
+    chapter.wait_for_timeout(300)
+    assert solution.locator("pre").first.get_attribute("tabindex") in ("0", "-1")
+    assert chapter.evaluate(WRONG) == 0
+
+
+def test_blocks_are_measured_again_in_another_width(chapter):
+    block = chapter.locator("div.cell_input pre").nth(2)
+    block.scroll_into_view_if_needed()
+    chapter.set_viewport_size({"width": 320, "height": 800})
+    chapter.wait_for_timeout(600)
+    assert block.get_attribute("tabindex") == "0"
+
+
+def test_the_list_of_headings_follows_in_a_wide_window(browser, book):
+    page = browser.new_page(viewport={"width": 1400, "height": 800})
+    page.goto(f"{book}/{CHAPTER}")
+    for _ in range(10):
+        page.mouse.wheel(0, 900)
+        page.wait_for_timeout(50)
+    active = page.locator(".bd-sidebar-secondary a.active").last
+    active.wait_for(state="attached", timeout=5000)
+    section = page.locator(active.get_attribute("href")).bounding_box()
+    assert section["y"] < 800 and section["y"] + section["height"] > 0
+    page.close()
