@@ -57,7 +57,7 @@ def test_the_list_of_headings_follows_in_a_wide_window(browser, book):
     for _ in range(10):
         page.mouse.wheel(0, 900)
         page.wait_for_timeout(50)
-    active = page.locator(".bd-sidebar-secondary a.active").last
+    active = page.locator("nav.page-toc a.active").last
     active.wait_for(state="attached", timeout=5000)
     section = page.locator(active.get_attribute("href")).bounding_box()
     assert section["y"] < 800 and section["y"] + section["height"] > 0
