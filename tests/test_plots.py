@@ -77,6 +77,13 @@ def test_activation_gallery_draws_function_and_slope():
     assert second.texts[0].get_text() == "relu"
 
 
+def test_a_gallery_of_four_has_two_rows_and_two_empty_places():
+    axes = plots.activation_gallery(["tanh", "relu", "elu", "silu"])
+    places = axes[0].figure.axes
+    assert [ax.axison for ax in places] == [True] * 4 + [False] * 2
+    assert [ax.texts[0].get_text() for ax in axes] == ["tanh", "relu", "elu", "silu"]
+
+
 def test_histogram_row_draws_shares_on_one_range():
     axes = plots.histogram_row({"a": [0.0, 0.0, 1.0, 1.0], "b": [2.0]}, xlabel="value", bins=2)
     heights = [[bar.get_height() for bar in ax.patches] for ax in axes]

@@ -54,7 +54,7 @@ def test_blocks_are_measured_again_in_another_width(chapter):
 def test_the_list_of_headings_follows_in_a_wide_window(browser, book):
     page = browser.new_page(viewport={"width": 1400, "height": 800})
     page.goto(f"{book}/{CHAPTER}")
-    for _ in range(10):
+    for _ in range(3):
         page.mouse.wheel(0, 900)
         page.wait_for_timeout(50)
     active = page.locator("nav.page-toc a.active").last
