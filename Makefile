@@ -12,7 +12,7 @@ BOOK_SOURCES := _config.yml _toc.yml $(shell find book src notebooks -type f \
 	-not -path '*/.ipynb_checkpoints/*' -not -path '*/__pycache__/*' -not -path '*/node_modules/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help book test browser explorables lab offline pdf serve notebooks check lock robust clean
+.PHONY: help book test browser explorables lab offline pdf serve notebooks check links lock robust clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ check: $(STAMP) ## lint, types, links, notebook hygiene and the rules of the hou
 	$(BIN)/mypy
 	$(BIN)/python -m tests.notebooks --check
 	$(BIN)/python -m pytest -q tests/test_house.py tests/test_pages.py tests/test_ways_in.py -m "not built"
+
+links: $(STAMP) ## ask every address that the book names whether it still answers (needs the web)
+	$(BIN)/jupyter-book build . --all --builder linkcheck --path-output _build/links
 
 lock: $(STAMP) ## renew requirements.lock from pyproject.toml (newest versions: make lock UV=--upgrade)
 	@$(BIN)/python -m uv --version 2>/dev/null \
