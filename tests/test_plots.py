@@ -82,6 +82,14 @@ def test_a_gallery_of_four_has_two_rows_and_two_empty_places():
     places = axes[0].figure.axes
     assert [ax.axison for ax in places] == [True] * 4 + [False] * 2
     assert [ax.texts[0].get_text() for ax in axes] == ["tanh", "relu", "elu", "silu"]
+    axes[0].set(xlim=(-1, 1), ylim=(0, 1))
+    assert {ax.get_xlim() + ax.get_ylim() for ax in axes} == {(-1, 1, 0, 1)}
+
+
+@pytest.mark.parametrize(("layers", "every"), [(1, 1), (12, 1), (23, 1), (24, 2), (100, 8)])
+def test_a_profile_has_at_most_two_dozen_marks(layers, every):
+    ax = plots.layer_profile({"a": np.ones(layers)}, ylabel="norm")
+    assert ax.lines[0].get_markevery() == every
 
 
 def test_histogram_row_draws_shares_on_one_range():
@@ -152,6 +160,7 @@ def test_fingerprint_tells_a_sine_from_a_cosine():
         (lambda: plots.phase_diagram([1, 2], [0, 1], [[1.0, 0.0], [1.0, 1.0]]),
          "chi must be a table of positive numbers"),
         (lambda: plots.phase_diagram([1, 2], [0], [[1.0, 1.0]]), "chi must be a table"),
+        (lambda: plots.phase_diagram([1, 2], [0, 1], [[1.0, 1.0], [1.0, -1.0]]), "chi must be"),
     ],
 )  # fmt: skip
 def test_bad_input_is_named_and_opens_no_figure(call, message):
