@@ -206,6 +206,12 @@ def test_lstm_gates_alone():
             ),
             r"grad_output must have the output's shape \(2, 1\); received \(2,\)",
         ),
+        (
+            lambda: RNN(1, 3, 1, seed=0).backward(
+                RNN(1, 3, 1, seed=0).forward(np.ones((2, 5, 1))), np.ones((2, 2))
+            ),
+            r"grad_output must have the output's shape \(2, 1\); received \(2, 2\)",
+        ),
     ],
 )
 def test_errors_name_the_argument_and_what_was_received(call, message):
