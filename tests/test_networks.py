@@ -658,7 +658,7 @@ SMALL = MLP([2, 3, 1], "relu", "he", seed=0)
         (lambda: squared_error(np.zeros((2, 1)), np.zeros(2)),
          "targets must have the outputs' shape (2, 1); received (2,)"),
         (lambda: fitted(y=np.zeros((3, 1))), "x and y must hold as many samples; received 4 and 3"),
-        (lambda: fitted(momentum=7.0), "momentum must be below 1; received 7.0"),
+        (lambda: fitted(momentum=1.0), "momentum must be below 1; received 1.0"),
         (lambda: fitted(clip_norm=0.0), "clip_norm must be > 0; received 0.0"),
         (lambda: fitted(x=np.ones((0, 2)), y=np.zeros((0, 1))), "received 0 and 0"),
         (lambda: fitted(x=np.full((4, 2), np.nan)), "x must be finite; received 8 NaN or inf"),

@@ -357,7 +357,7 @@ def phase_diagram(
     if chi.min() <= 0 or min(chi.shape) < 2:
         raise ValueError(f"chi must be a table of positive numbers; received {chi!r}")
     ax = _axes(ax)
-    log_chi = np.log10(chi)
+    log_chi = np.round(np.log10(chi), 9)  # on the line chi is 1 up to rounding, which draws nothing
     bound = np.abs(log_chi).max()
     mesh = ax.pcolormesh(
         sigma_w, sigma_b, log_chi, cmap="RdBu_r", vmin=-bound, vmax=bound, shading="gouraud"
