@@ -101,3 +101,11 @@ def test_unknown_name_lists_the_known_ones():
 def test_neither_name_nor_pair(bad):
     with pytest.raises(TypeError, match="activation must be a name or a pair of callables"):
         activations.get(bad)
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_the_derivative_at_zero_is_the_one_from_the_left(name):
+    phi, derivative = ACTIVATIONS[name]
+    zero, left = np.zeros(1), np.array([-1e-7])
+    from_the_left = (phi(zero) - phi(left)) / 1e-7
+    assert derivative(zero) == pytest.approx(from_the_left, abs=1e-6)
