@@ -93,6 +93,9 @@ def test_what_the_page_is_given():
     data, _ = Explorable("depth", depth=60)._repr_mimebundle_()
     assert data["text/plain"] == "Explorable('depth', depth=60)"
     assert 'data-explorable="depth" data-settings="{&quot;depth&quot;: 60}"' in data["text/html"]
+    assert repr(Explorable("depth", depth=9, residual=True)) == (
+        "Explorable('depth', depth=9, residual=True)"
+    )
 
 
 @pytest.mark.parametrize(
