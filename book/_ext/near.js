@@ -1,6 +1,6 @@
 // Sections far from the window are not laid out; to measure them would lay them all out. So what the
-// theme does to the whole page, this does to each part when it is laid out anyway: blocks that
-// scroll can be reached by the keyboard.
+// theme does to the whole page, this does to each part when it is laid out anyway: the keyboard can
+// reach every block until it is measured, and then those that scroll.
 {
   const BLOCKS = "pre, .cell_output > .output, .pst-scrollable-table-container";
   const SECTION = ".bd-article > section > section";
@@ -16,9 +16,15 @@
   const outside = () => within(document).filter((block) => !onlyNear || !block.closest(SECTION));
   const again = () => measure([...outside(), ...[...near].flatMap(within)]);
 
+  within(document).forEach((block) => { block.tabIndex = 0; });
   let waiting;
   addEventListener("resize", () => { clearTimeout(waiting); waiting = setTimeout(again, 300); });
-  addEventListener("load", () => measure(outside()));
+  addEventListener("load", () => {
+    for (const section of document.querySelectorAll(SECTION)) { // near before this script ran
+      if (section.firstElementChild.checkVisibility?.({ contentVisibilityAuto: true })) near.add(section);
+    }
+    again();
+  });
   document.addEventListener("toggle", ({ target }) => measure(within(target)), true);
   document.addEventListener("contentvisibilityautostatechange", ({ target, skipped }) => {
     if (!target.matches(SECTION)) return;
