@@ -15,7 +15,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parent.parent
+from tests.notebooks import ROOT
+
 MODULES = sorted(path.stem for path in (ROOT / "src/gradutils").glob("*.py"))[1:]
 #: Tests besides tests/test_<module>.py that hold a module to its word.
 ALSO = {

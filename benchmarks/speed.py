@@ -15,8 +15,8 @@ import time
 from pathlib import Path
 
 from tests.nbval_figures import KERNEL_ENVIRONMENT
+from tests.notebooks import ROOT
 
-ROOT = Path(__file__).resolve().parent.parent
 SHOWN = 10
 #: The library, the extension of the book or the module of Python that a file belongs to.
 LIBRARY = re.compile(r"site-packages/(\w+)|_ext/(\w+\.py)|python3\.\d+/(?!site-)(\w+)")
