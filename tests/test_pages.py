@@ -246,8 +246,8 @@ def test_a_change_of_the_themes_script_is_noticed(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "book" / "_ext"))
     lean = importlib.import_module("lean")
     start = '"complete"===document.readyState?O():window.addEventListener("load",O)'
-    script = "function O(){}" + start + ";"
-    assert lean.without_measuring(script) == "function O(){}0;"
+    script = "function O(){}" + start + ";\n//# sourceMappingURL=x.js.map"
+    assert lean.without_measuring(script) == "function O(){}0;\n"
     with pytest.raises(lean.ExtensionError, match="the theme's script has changed"):
         lean.without_measuring("other")
 

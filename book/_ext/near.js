@@ -31,6 +31,18 @@
     near[skipped ? "delete" : "add"](target);
     if (!skipped) measure(within(target));
   });
-  // The list of headings that follows the reader is beside the text in wide windows only.
-  if (!matchMedia("(min-width: 1200px)").matches) document.body.removeAttribute("data-bs-spy");
+  // The list of headings follows the reader where it is beside the text, in wide windows. In narrow
+  // ones it is in a drawer, and finds out when that opens.
+  const mark = () => {
+    const links = [...document.querySelectorAll(".page-toc a.nav-link")].map((link) =>
+      ({ link, heading: document.getElementById(decodeURIComponent(link.hash.slice(1))) }));
+    const reached = (part) => part.getBoundingClientRect().top < innerHeight / 3;
+    const section = [...document.querySelectorAll(SECTION)].filter(reached).at(-1);
+    const current = links.filter(({ heading }) => section?.contains(heading) && reached(heading)).at(-1);
+    for (const { link } of links) link.classList.toggle("active", link === current?.link);
+  };
+  if (!matchMedia("(min-width: 1200px)").matches) {
+    document.body.removeAttribute("data-bs-spy");
+    document.querySelector(".secondary-toggle")?.addEventListener("click", mark);
+  }
 }

@@ -64,3 +64,14 @@ def test_the_list_of_headings_follows_in_a_wide_window(browser, book):
     section = page.locator(active.get_attribute("href")).bounding_box()
     assert section["y"] < 800 and section["y"] + section["height"] > 0
     page.close()
+
+
+def test_the_drawer_of_headings_marks_the_current_one(browser, book):
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    page.goto(f"{book}/{CHAPTER}")
+    section = page.locator(".bd-article > section > section").nth(2)
+    section.evaluate("(part) => part.scrollIntoView({ behavior: 'instant' })")
+    page.locator(".secondary-toggle").click()
+    active = page.locator(".page-toc a.active:visible")
+    assert active.get_attribute("href") == "#" + section.get_attribute("id")
+    page.close()
