@@ -71,7 +71,8 @@ def test_the_drawer_of_headings_marks_the_current_one(browser, book):
     page.goto(f"{book}/{CHAPTER}")
     section = page.locator(".bd-article > section > section").nth(2)
     section.evaluate("(part) => part.scrollIntoView({ behavior: 'instant' })")
-    page.locator(".secondary-toggle").click()
+    box = page.locator(".secondary-toggle").bounding_box()
+    page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)  # without scrolling
     active = page.locator(".page-toc a.active:visible")
     assert active.get_attribute("href") == "#" + section.get_attribute("id")
     page.close()
