@@ -14,6 +14,7 @@ import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from repo2docker.app import Repo2Docker
 
 from tests.notebooks import ROOT
 
@@ -220,6 +221,17 @@ def test_binder_installs_what_the_project_lists():
     (line,) = pip["pip"]
     extras = re.fullmatch(r"-e \.\[(.+)\]", line)[1].split(",")
     assert set(extras) == {"keras", "lab"} <= EXTRAS.keys()
+
+
+def test_binder_reads_the_environment_as_it_is_meant(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    packs = [pack(base_image="debian") for pack in Repo2Docker().buildpacks]
+    pack = next(pack for pack in packs if pack.detect())
+    assert (type(pack).__name__, pack.python_version) == ("CondaBuildPack", "3.12")
+    # `-e .` needs the repository: nothing is installed before all of it is copied.
+    assert pack.get_preassemble_scripts() == [] and pack.get_preassemble_script_files() == {}
+    ((_, script),) = pack.get_assemble_scripts()
+    assert 'env update -p ${NB_PYTHON_PREFIX} --file "environment.yml"' in script
 
 
 def test_versions_agree():
