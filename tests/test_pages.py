@@ -3,6 +3,8 @@
 import gzip
 import importlib
 import re
+import subprocess
+import sys
 from html.parser import HTMLParser
 from urllib.parse import unquote, urlsplit
 
@@ -176,6 +178,13 @@ def test_all_that_a_page_fetches_or_links_to_is_there(pages):
             ):
                 broken.append(f"{path.relative_to(HTML)}: {target}")
     assert broken == []
+
+
+def test_the_engine_of_the_formulas_ends_with_its_program():
+    program = "import formulas; assert 'mathml' in formulas.rendered('x', False)"
+    subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT / "book" / "_ext", check=True, timeout=120
+    )
 
 
 @pytest.mark.built

@@ -3,6 +3,7 @@
 katex/katex.min.js is KaTeX 0.19.1 as its makers publish it; style and fonts are in _static/katex.
 """
 
+import atexit
 import html
 import json
 from functools import cache
@@ -40,6 +41,7 @@ def add_style(app, pagename, templatename, context, doctree):
 def engine():
     """Return a JavaScript engine that has read KaTeX."""
     context = MiniRacer()
+    atexit.register(context.close)  # as an object goes, Python 3.13 can no longer end its thread
     context.eval(SCRIPT.read_text("utf-8") + "; 0")
     return context
 
