@@ -8,11 +8,12 @@ STAMP := $(VENV)/.installed
 HTML := _build/html
 BUILT := _build/.complete
 PAPER := _build/paper
+EBOOK := _build/ebook
 BOOK_SOURCES := _config.yml _toc.yml $(shell find book src notebooks -type f \
 	-not -path '*/.ipynb_checkpoints/*' -not -path '*/__pycache__/*' -not -path '*/node_modules/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help book test browser explorables lab offline pdf serve notebooks check links lock robust clean
+.PHONY: help book test browser explorables lab offline pdf epub serve notebooks check links lock robust clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +48,12 @@ pdf: $(STAMP) ## set the book on paper, below dist (needs LaTeX and poppler)
 	cd $(PAPER)/_build/latex && latexmk -gg -xelatex -interaction=nonstopmode -halt-on-error *.tex >/dev/null
 	mkdir -p dist && cp $(PAPER)/_build/latex/*.pdf dist
 	$(BIN)/python -m pytest -q tests/test_pdf.py
+
+epub: $(STAMP) ## write the book for e-book readers, below dist
+	$(BIN)/jupyter-book build . --all --builder custom --custom-builder epub -n -W --keep-going \
+		--path-output $(EBOOK)
+	mkdir -p dist && cp $(EBOOK)/_build/epub/*.epub dist
+	$(BIN)/python -m pytest -q tests/test_epub.py
 
 serve: book ## serve the built book at http://localhost:8000 (another port: PORT=8001)
 	@echo "Open http://localhost:$(PORT)/ and stop with Ctrl-C."

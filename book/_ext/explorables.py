@@ -7,7 +7,8 @@ from pathlib import Path
 from sphinx.errors import ExtensionError
 
 PROJECT = Path(__file__).resolve().parents[2]
-FILES = [PROJECT / "src" / "gradutils" / f"explorables.{suffix}" for suffix in ("js", "css")]
+SCRIPT = PROJECT / "src" / "gradutils" / "explorables.js"
+STYLE = SCRIPT.with_suffix(".css")
 STATIC = PROJECT / "book" / "explorables" / "static"
 PLACE = re.compile(r'(<div [^>]*data-explorable="([a-z]+)"[^>]*>)(.*?)(</div>)', re.DOTALL)
 #: Once the page is there; until then it shows the picture that is in its text.
@@ -33,7 +34,8 @@ def fill(app, pagename, templatename, context, doctree):
         return
     context["body"] = PLACE.sub(picture, context["body"])
     app.add_css_file("explorables.css")
-    context["body"] += LOADER % context["pathto"]("_static/explorables.js", resource=True)
+    if app.builder.name == "html":
+        context["body"] += LOADER % context["pathto"]("_static/explorables.js", resource=True)
 
 
 def picture(match):
@@ -47,6 +49,6 @@ def picture(match):
 
 def copy(app, exception):
     """Copy style and script; Sphinx would load a script of its static folder on every page."""
-    if exception is None and app.builder.format == "html":
-        for path in FILES:
+    if exception is None and app.builder.name == "html":
+        for path in (SCRIPT, STYLE):
             shutil.copy(path, Path(app.outdir) / "_static")

@@ -27,7 +27,7 @@ def setup(app):
 
 def add_style(app, pagename, templatename, context, doctree):
     """Load style and fonts where the page has a formula."""
-    if 'class="katex' not in context.get("body", ""):
+    if app.builder.name != "html" or 'class="katex' not in context.get("body", ""):
         return
     app.add_css_file("katex/katex.css", priority=400)
     place = context["pathto"]("_static/katex/fonts", resource=True)
@@ -47,9 +47,11 @@ def engine():
 
 
 @cache
-def rendered(tex, is_display):
-    """Return the HTML of a formula: the picture for eyes, MathML for screen readers."""
-    options = {"displayMode": is_display, "throwOnError": True, "strict": "error"}
+def rendered(tex, is_display, output="htmlAndMathml"):
+    """Return the HTML of a formula: the picture for eyes, MathML for screen readers and e-books."""
+    options = {
+        "displayMode": is_display, "output": output, "throwOnError": True, "strict": "error",
+    }  # fmt: skip
     call = f"katex.renderToString({json.dumps(tex)}, {json.dumps(options)})"
     try:
         return engine().eval(call)
@@ -57,9 +59,15 @@ def rendered(tex, is_display):
         raise ExtensionError(f"KaTeX cannot set {tex!r}: {error}") from error
 
 
+def output_of(translator):
+    """Return what KaTeX writes for the book that is built: e-book readers set MathML themselves."""
+    return "mathml" if translator.builder.name == "epub" else "htmlAndMathml"
+
+
 def inline(translator, node):
     """Write a formula in a line of text."""
-    translator.body.append(f'<span class="math">{rendered(node.astext(), False)}</span>')
+    formula = rendered(node.astext(), False, output_of(translator))
+    translator.body.append(f'<span class="math">{formula}</span>')
     raise nodes.SkipNode
 
 
@@ -74,6 +82,6 @@ def display(translator, node):
         translator.body.append(f'<span class="eqno">({number})')
         translator.add_permalink_ref(node, "Link to this equation")
         translator.body.append("</span>")
-    formula = rendered(tex, True)
+    formula = rendered(tex, True, output_of(translator))
     translator.body.append(f'<div class="math-scroll" tabindex="0">{formula}</div></div>\n')
     raise nodes.SkipNode

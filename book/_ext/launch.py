@@ -56,7 +56,7 @@ def add_buttons(app, pagename, templatename, context, doctree):
 
 def write_for_colab(app, exception):
     """Write the copies for Colab."""
-    if exception or app.builder.format != "html" or not repository():
+    if exception or app.builder.name != "html" or not repository():
         return
     folder = Path(app.outdir).parent / "colab" / "notebooks"
     folder.mkdir(parents=True, exist_ok=True)

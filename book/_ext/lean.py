@@ -63,7 +63,7 @@ def lost(app):
 
 def describe(app, pagename, templatename, context, doctree):
     """Say in the page's head what it is about: for search engines and for links to it."""
-    if doctree is None:
+    if doctree is None or app.builder.name != "html":
         return
     text = next((p.astext() for p in doctree.findall(nodes.paragraph) if len(p.astext()) > 40), "")
     text = re.sub(r"\s+", " ", text)
@@ -83,7 +83,7 @@ def describe(app, pagename, templatename, context, doctree):
 
 def finish(app, exception):
     """Rewrite all pages; write the list of pages for search engines, where the address is known."""
-    if exception or app.builder.format != "html":
+    if exception or app.builder.name != "html":
         return
     folder = Path(app.outdir)
     with ThreadPoolExecutor() as pool:

@@ -25,7 +25,7 @@ def setup(app):
 
 def finish(app, exception):
     """Write the sheet, let all pages use it, and remove the sheets it is made of."""
-    if exception or app.builder.format != "html":
+    if exception or app.builder.name != "html":
         return
     static = Path(app.outdir) / "_static"
     pages = set(Path(app.outdir).rglob("*.html")) - set(static.rglob("*.html"))
