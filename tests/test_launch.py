@@ -30,7 +30,7 @@ def buttons(launch, pagename):
 
 def test_where_no_repository_is_known_there_are_no_buttons(launch, tmp_path):
     assert buttons(launch, CHAPTER) == []
-    builder = SimpleNamespace(format="html")
+    builder = SimpleNamespace(name="html")
     app = SimpleNamespace(builder=builder, outdir=tmp_path / "html", srcdir=ROOT)
     launch.write_for_colab(app, None)
     assert not (tmp_path / "colab").exists()
@@ -57,7 +57,7 @@ def test_the_copies_for_colab_install_gradutils_first_and_change_nothing_else(
 ):
     monkeypatch.setenv("GITHUB_REPOSITORY", "ada/gradients")
     monkeypatch.setenv("GITHUB_SHA", "0123abc")
-    builder = SimpleNamespace(format="html")
+    builder = SimpleNamespace(name="html")
     app = SimpleNamespace(builder=builder, outdir=tmp_path / "html", srcdir=ROOT)
     launch.write_for_colab(app, None)
     originals = sorted((ROOT / "notebooks").glob("*.ipynb"))

@@ -24,7 +24,7 @@ const scratch = mkdtempSync(join(tmpdir(), "explorables-"));
 const binary = (name) => join(scratch, `${name}.wasm`);
 const compile = (name, ...flags) => execFileSync(
   join(here, "node_modules/.bin/asc"),
-  [`src/multiply.${name}.ts`, "-O3", "--runtime", "stub", "--enable", "simd", "-o", binary(name), ...flags],
+  [`src/kernels.${name}.ts`, "-O3", "--runtime", "stub", "--enable", "simd", "-o", binary(name), ...flags],
   { cwd: here, stdio: "inherit" },
 );
 compile("simd");

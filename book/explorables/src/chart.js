@@ -75,15 +75,16 @@ export function line(at, xs, ys, look = "", marks = false) {
     pen = "L";
     if (marks && (i % every === 0 || i === xs.length - 1)) dots += mark(marks, left, clipped);
   }
-  return `<path class="line ${look}" d="${path}"/>${dots ? `<g class="marks ${look}">${dots}</g>` : ""}`;
+  return `<path class="line ${look}" d="${path}"/>${dots ? `<path class="marks ${look}" d="${dots}"/>` : ""}`;
 }
 
+/** The outline of a mark around a point: one path holds all marks of a line. */
 function mark(shape, x, y) {
-  const [a, b] = [point(x), point(y)];
-  if (shape === "down") return `<path d="M${a - 4} ${b - 3}h8l-4 7z"/>`;
-  if (shape === "up") return `<path d="M${a - 4} ${b + 3}h8l-4-7z"/>`;
-  if (shape === "square") return `<path d="M${a - 3} ${b - 3}h6v6h-6z"/>`;
-  return `<circle cx="${a}" cy="${b}" r="3"/>`;
+  const from = (dx, dy) => `M${point(x + dx)} ${point(y + dy)}`;
+  if (shape === "down") return `${from(-4, -3)}h8l-4 7z`;
+  if (shape === "up") return `${from(-4, 3)}h8l-4-7z`;
+  if (shape === "square") return `${from(-3, -3)}h6v6h-6z`;
+  return `${from(-3, 0)}a3 3 0 1 0 6 0a3 3 0 1 0-6 0z`;
 }
 
 export const MARKS = { vanishing: "down", healthy: "circle", exploding: "up" };
@@ -94,20 +95,22 @@ const subscripts = (text) => escape(text).replace(/_(\w)/, '<tspan class="low" d
 export function chart(at, { title, xLabel, yLabel, alt, role = "img" }, inside) {
   const { width, height, x, y, log } = at;
   const bottom = height - BOTTOM, right = width - RIGHT;
+  let grid = "";
   const xs = ticks(x[0], x[1]).map((t) => {
     const left = point(at.left(t));
-    return `<path class="grid" d="M${left} ${TOP}V${bottom}"/>` +
-      `<text x="${left}" y="${bottom + 15}" text-anchor="middle">${format(t)}</text>`;
+    grid += `M${left} ${TOP}V${bottom}`;
+    return `<text x="${left}" y="${bottom + 15}" text-anchor="middle">${format(t)}</text>`;
   });
   const ys = (log ? powersOfTen(y[0], y[1]) : ticks(y[0], y[1])).map((t) => {
     const top = point(at.top(log ? 10 ** t : t));
     const label = log ? `10${superscript(t)}` : format(t);
-    return `<path class="grid" d="M${LEFT} ${top}H${right}"/>` +
-      `<text x="${LEFT - 5}" y="${top + 4}" text-anchor="end">${label}</text>`;
+    grid += `M${LEFT} ${top}H${right}`;
+    return `<text x="${LEFT - 5}" y="${top + 4}" text-anchor="end">${label}</text>`;
   });
   const clip = `clip-${title.replace(/\W/g, "")}-${width}`;
   return `<svg viewBox="0 0 ${width} ${height}" role="${role}" aria-label="${escape(alt)}">` +
-    `<text class="title" x="${LEFT}" y="15">${escape(title)}</text>${xs.join("")}${ys.join("")}` +
+    `<text class="title" x="${LEFT}" y="15">${escape(title)}</text>` +
+    `<path class="grid" d="${grid}"/>${xs.join("")}${ys.join("")}` +
     `<text x="${right}" y="${height - 4}" text-anchor="end">${subscripts(xLabel)}</text>` +
     `<text x="${right}" y="15" text-anchor="end">${subscripts(yLabel)}</text>` +
     `<svg class="inside"><defs><clipPath id="${clip}"><path d="M${LEFT} ${TOP - 4}H${right + 5}V${bottom + 4}H${LEFT}z"/></clipPath></defs>` +
@@ -118,5 +121,5 @@ export function chart(at, { title, xLabel, yLabel, alt, role = "img" }, inside) 
 export const legend = (entries) =>
   entries.map(([look, text, marks]) =>
     `<span><svg viewBox="0 0 30 12" aria-hidden="true">` +
-    `<path class="line ${look}" d="M1 6H29"/>${marks ? `<g class="marks ${look}">${mark(marks, 15, 6)}</g>` : ""}` +
+    `<path class="line ${look}" d="M1 6H29"/>${marks ? `<path class="marks ${look}" d="${mark(marks, 15, 6)}"/>` : ""}` +
     `</svg> ${escape(text)}</span>`).join("");

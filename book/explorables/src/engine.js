@@ -201,9 +201,10 @@ export function profile(engine, settings) {
   const net = makeNetwork(engine, { ...settings, widths: Array(depth + 1).fill(width) });
   if (draw.seed !== `${seed} ${width}`) drawn.clear();
   draw.seed = `${seed} ${width}`;
+  enter(engine);
   const fill = (address, numbers, factor) => {
-    const target = view(engine, address, numbers.length);
-    for (let i = 0; i < numbers.length; i++) target[i] = factor * numbers[i];
+    view(engine, address, numbers.length).set(numbers);
+    engine.ops.scale(numbers.length, factor, address, address);
   };
   fill(net.input, draw(seed, 0, batch * width), 1);
   const output = draw(seed, 1, batch * width);

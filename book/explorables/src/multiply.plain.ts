@@ -1,4 +1,4 @@
-/** What multiply.simd.ts computes, for browsers without WebAssembly. */
+/** What kernels.simd.ts computes, for browsers without WebAssembly. */
 export function multiply(
   rows: number, columns: number, inner: number, a: number, stepRow: number, stepColumn: number,
   b: number, c: number,

@@ -26,6 +26,23 @@ export function gaussianAverage(f, q) {
   return sum;
 }
 
+/** The means of phi(h), phi(h)^2 and phi'(h)^2 over h = sqrt(q) z, z ~ N(0, 1). */
+function averages(kind, q) {
+  const deviation = Math.sqrt(q);
+  const sums = [0, 0, 0];
+  const add = (weight, h) => {
+    const value = phi(kind, h);
+    sums[0] += weight * value;
+    sums[1] += weight * value ** 2;
+    sums[2] += weight * slope(kind, h, value) ** 2;
+  };
+  for (let i = 0; i < NODES.length; i++) {
+    add(WEIGHTS[i], deviation * NODES[i]);
+    add(WEIGHTS[i], -deviation * NODES[i]);
+  }
+  return sums;
+}
+
 const kindOf = (activation) => ACTIVATIONS.indexOf(activation);
 
 /** The mean of f(u) f(v) over Gaussian u, v of variance q and correlation c; every other node. */
@@ -162,16 +179,14 @@ const BATCH_NORM = ["relu", "leaky_relu", "tanh"]; // where samples do not drift
 export function profileTheory({ activation, sigmaW, sigmaB, depth, residual, normalization }) {
   if (normalization && !BATCH_NORM.includes(activation)) return null;
   const kind = kindOf(activation);
-  const mean = (f, q) => gaussianAverage(f, q);
-  const value = (h) => phi(kind, h), change = (h) => slope(kind, h, phi(kind, h));
   const moments = [sigmaW ** 2 + sigmaB ** 2], factors = [];
   let spread = sigmaW ** 2; // variance of h over the samples
   for (let l = 1; l < depth; l++) {
-    const q = normalization ? 1 : moments[l - 1];
-    const branch = sigmaW ** 2 * mean((h) => value(h) ** 2, q) + sigmaB ** 2;
-    const back = sigmaW ** 2 * mean((h) => change(h) ** 2, q);
+    const [mean, square, change] = averages(kind, normalization ? 1 : moments[l - 1]);
+    const branch = sigmaW ** 2 * square + sigmaB ** 2;
+    const back = sigmaW ** 2 * change;
     const factor = normalization ? back / spread : back;
-    const added = normalization ? branch - sigmaB ** 2 - (sigmaW * mean(value, q)) ** 2 : 0;
+    const added = normalization ? branch - sigmaB ** 2 - (sigmaW * mean) ** 2 : 0;
     spread = residual ? spread + added : added;
     moments.push(residual ? moments[l - 1] + branch : branch);
     factors.push(residual ? 1 + factor : factor); // from dL/dh of layer l + 1 to that of layer l

@@ -1,2 +1,2 @@
 // The product once more, for processors that multiply and add in one rounding.
-export { multiply } from "./multiply.simd";
+export { multiply } from "./kernels.simd";
