@@ -3,8 +3,7 @@
 The bound. Both sides compute in double precision, in another order: a step brings relative errors
 of about (n + 10) u, u = 2^-53. How much of that reaches a norm at step t is measured on
 gradutils' network: a relative change of 1e-9 in every weight and input changes the norm by 1e-9
-times a growth. So 10 t (n + 10) u growth. Where the growth exceeds 1e6, the two are draws of one
-chaotic network, and the average growth per step is compared.
+times a growth, below 1e6 in every setting tried here. So 10 t (n + 10) u growth.
 """
 
 import itertools
@@ -40,11 +39,9 @@ def compare(ours, reference, arguments):
     rng = np.random.default_rng(0)
     shaken = [a * (1 + 1e-9 * rng.standard_normal(np.shape(a))) for a in arguments[:2]]
     growth = np.maximum.accumulate(np.abs(reference(*shaken, *arguments[2:]) / theirs - 1) / 1e-9)
-    steady = growth < 1e6
+    assert growth[-1] < 1e6
     bound = 10 * T * (UNITS + 10) * U * np.maximum(1, growth)
-    assert np.all(np.abs(ours / theirs - 1)[steady] <= bound[steady])
-    if not steady.all():
-        assert np.log(ours[-1]) / STEPS == pytest.approx(np.log(theirs[-1]) / STEPS, abs=0.1)
+    assert np.all(np.abs(ours / theirs - 1) <= bound)
 
 
 def matrix(script, state):
