@@ -231,6 +231,11 @@ def test_directives_are_shown_as_what_they_are(pages):
 
 
 @pytest.mark.built
+def test_the_reference_says_nothing_of_fields_that_python_made_up(texts):
+    assert "Alias for field" not in texts["book/api.html"]
+
+
+@pytest.mark.built
 def test_no_page_names_the_machine_that_built_it(pages):
     for path in pages:
         assert str(ROOT) not in path.read_text("utf-8"), path
