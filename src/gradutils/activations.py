@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import ndtr
+from scipy.special import expit, ndtr
 
 Function = Callable[[np.ndarray], np.ndarray]
 
@@ -17,10 +17,6 @@ class Activation(NamedTuple):
 
     phi: Function
     derivative: Function
-
-
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return np.exp(-np.logaddexp(0, -x))  # no overflow, and exact relative size in both tails
 
 
 def _elu(x: np.ndarray) -> np.ndarray:
@@ -36,13 +32,13 @@ def _normal_density(x: np.ndarray) -> np.ndarray:
 
 
 def _silu_derivative(x: np.ndarray) -> np.ndarray:
-    return _sigmoid(x) * (1 + x * _sigmoid(-x))
+    return expit(x) * (1 + x * expit(-x))
 
 
 #: Name -> (phi, derivative). At a kink the derivative is the one from the left.
 ACTIVATIONS: dict[str, Activation] = {
     "linear": Activation(lambda x: 1 * x, np.ones_like),
-    "sigmoid": Activation(_sigmoid, lambda x: _sigmoid(x) * _sigmoid(-x)),
+    "sigmoid": Activation(expit, lambda x: expit(x) * expit(-x)),
     "tanh": Activation(np.tanh, lambda x: 1 - np.tanh(x) ** 2),
     "relu": Activation(lambda x: np.maximum(x, 0), lambda x: (x > 0).astype(x.dtype)),
     "leaky_relu": Activation(
@@ -58,8 +54,8 @@ ACTIVATIONS: dict[str, Activation] = {
         lambda x: x * ndtr(x),
         lambda x: ndtr(x) + x * _normal_density(x),
     ),
-    "silu": Activation(lambda x: x * _sigmoid(x), _silu_derivative),
-    "softplus": Activation(lambda x: np.logaddexp(0, x), _sigmoid),
+    "silu": Activation(lambda x: x * expit(x), _silu_derivative),
+    "softplus": Activation(lambda x: np.logaddexp(0, x), expit),
 }
 
 
