@@ -38,7 +38,9 @@ class EBook(Epub3Builder):
         super().build_content()
         package = Path(self.outdir, "content.opf")
         package.write_text(
-            re.sub(r'href="(\S+\.xhtml)"(?= media-type)', self.properties, package.read_text())
+            re.sub(
+                r'href="(\S+\.xhtml)" media-type="\S+"(?= />)', self.properties, package.read_text()
+            )
         )
 
     def properties(self, match):
