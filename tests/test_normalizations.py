@@ -135,6 +135,15 @@ def test_clipping_far_outside_float32_squares():
     assert clipped == pytest.approx(1.0)
 
 
+def test_clipping_reports_what_is_not_finite():
+    gradients = [np.array([3.0, np.nan]), np.array([4.0])]
+    assert clip(gradients, 1.0)[0] == pytest.approx([3.0, np.nan], nan_ok=True)
+    assert clip(gradients, 1.0)[1] == 4.0
+    clipped = clip([np.array([3.0, np.inf]), np.array([4.0])], 1.0)
+    assert clipped[0] == pytest.approx([0.0, np.nan], nan_ok=True)
+    assert clipped[1] == 0.0
+
+
 def test_clipping_bounds_every_step_of_training():
     rng = np.random.default_rng(0)
     net = MLP([2, 2], "linear", "lecun", seed=0)

@@ -487,7 +487,7 @@ def _check_training(
 def clip(gradients: list[np.ndarray], norm: float) -> list[np.ndarray]:
     """Scale gradients down, all by one factor, to a joint norm of at most `norm`.
 
-    NaN among them makes all of them NaN; inf makes itself NaN and the others zero.
+    A NaN among them leaves all as they are; inf makes itself NaN and the others zero.
 
     Examples
     --------
