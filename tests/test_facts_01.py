@@ -36,12 +36,17 @@ def widened(low, high):
         (22, "glorot", (0.16, 0.40)),
         (22, "he", (0.72, 0.94)),
         (30, "glorot", (0.08, 0.19)),
-        (30, "he", (0.34, 0.47)),
     ],
 )
 def test_xavier_against_he_on_digits(digits, depth, initializer, seen):
     low, high = widened(*seen)
     assert low <= trained_accuracy(digits, depth, initializer) <= high
+
+
+def test_he_at_30_layers_lies_between_xavier_there_and_he_at_22(digits):
+    """Rounding decides where one run ends: 24 of them, with three sets of BLAS kernels, gave 0.16 to
+    0.83, of deviation 0.18. The mean of six stays three standard errors inside these bounds."""
+    assert 0.19 < np.mean([trained_accuracy(digits, 30, "he", seed) for seed in range(6)]) < 0.72
 
 
 @given(classes=st.integers(2, 50), batch=st.integers(1, 20), level=st.floats(-1e3, 1e3))
