@@ -1,4 +1,4 @@
-"""Where the time goes: `python -m benchmarks.speed [build] [notebooks] [tests]`.
+"""Where the time goes: `python -m benchmarks.speed [build] [notebooks] [steps] [tests]`.
 
 The parts run one after another, each as its own command runs it, and the slowest items of each are
 printed with their share of that part. Seconds depend on the machine; shares hardly do.
@@ -14,6 +14,10 @@ import tempfile
 import time
 from pathlib import Path
 
+import nbformat
+import numpy as np
+
+from gradutils import datasets, networks, patients
 from tests.nbval_figures import KERNEL_ENVIRONMENT
 from tests.notebooks import ROOT
 
@@ -25,7 +29,7 @@ LIBRARY = re.compile(r"site-packages/(\w+)|_ext/(\w+\.py)|python3\.\d+/(?!site-)
 def main(arguments=None):
     """Time the parts that are named, or all, and print a table for each."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.speed", description=__doc__)
-    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="default: all three")
+    parser.add_argument("parts", nargs="*", choices=[*PARTS, []], help="default: all")
     for part in parser.parse_args(arguments).parts or PARTS:
         start = time.perf_counter()
         items = PARTS[part]()
@@ -52,13 +56,38 @@ def build():
 
 
 def notebooks():
-    """Seconds of each notebook, executed alone."""
+    """Seconds of each notebook, executed alone, and of one that only imports."""
+    imports = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("import keras, gradutils")])
     with tempfile.TemporaryDirectory() as folder:
+        nbformat.write(imports, Path(folder) / "imports_alone.ipynb")
         for path in (ROOT / "notebooks").glob("*.ipynb"):
             (Path(folder) / path.name).write_bytes(path.read_bytes())
         paths = sorted(Path(folder).glob("*.ipynb"))
         output = run("-m", "tests.notebooks", *paths)
     return {name: float(s) for name, s in re.findall(r"^(\S+): \w+, (\d+) s$", output, flags=re.M)}
+
+
+def steps(count=1000):
+    """Seconds of so many training steps of each patient, and the share of their matrix products."""
+    data = datasets.digits(np.random.default_rng(0))
+    x, y = data.x_train[:64], data.y_train[:64]
+    seconds = {}
+    for name in patients.PATIENTS:
+        net = patients.patient(name, seed=0)
+        signals = net.forward(x)
+        delta = net.backward(signals, networks.cross_entropy(signals.output, y)[1]).delta
+        start = time.perf_counter()
+        for _ in range(count):
+            for a, W, d in zip(signals.inputs, net.weights, delta, strict=True):
+                _ = a @ W, d @ W.T, a.T @ d
+        products = time.perf_counter() - start
+        networks.train(
+            net, x, y, loss=networks.cross_entropy, learning_rate=0.0, epochs=count,
+            rng=np.random.default_rng(0),
+        )  # fmt: skip
+        whole = time.perf_counter() - start - products
+        seconds[f"{name}, matrix products {products / whole:.0%}"] = whole
+    return seconds
 
 
 def tests():
@@ -76,12 +105,14 @@ def run(*arguments):
     """Run Python with these arguments in the project's folder; return what it printed."""
     result = subprocess.run(
         [sys.executable, *map(str, arguments)], cwd=ROOT, env={**KERNEL_ENVIRONMENT, **os.environ},
-        stdout=subprocess.PIPE, text=True, check=True,
+        stdout=subprocess.PIPE, text=True,
     )  # fmt: skip
+    if result.returncode:
+        sys.exit(f"this failed: {' '.join(map(str, arguments))}\n{result.stdout}")
     return result.stdout
 
 
-PARTS = {"build": build, "notebooks": notebooks, "tests": tests}
+PARTS = {"build": build, "notebooks": notebooks, "steps": steps, "tests": tests}
 
 
 if __name__ == "__main__":

@@ -44,8 +44,8 @@ def test_xavier_against_he_on_digits(digits, depth, initializer, seen):
 
 
 def test_he_at_30_layers_lies_between_xavier_there_and_he_at_22(digits):
-    """Rounding decides where one run ends: 24 of them, with three sets of BLAS kernels, gave 0.16 to
-    0.83, of deviation 0.18. The mean of six stays three standard errors inside these bounds."""
+    """Rounding decides where one run ends: 24 of them, with three sets of BLAS kernels, gave 0.16
+    to 0.83, of deviation 0.18. The mean of six stays three standard errors inside these bounds."""
     assert 0.19 < np.mean([trained_accuracy(digits, 30, "he", seed) for seed in range(6)]) < 0.72
 
 

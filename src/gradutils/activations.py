@@ -31,14 +31,20 @@ def _normal_density(x: np.ndarray) -> np.ndarray:
     return np.exp(-x * x / 2) / float(np.sqrt(2 * np.pi))
 
 
+def _sigmoid_derivative(x: np.ndarray) -> np.ndarray:
+    small = np.exp(-np.abs(x))  # the derivative is even, and this never overflows
+    return small / (1 + small) ** 2
+
+
 def _silu_derivative(x: np.ndarray) -> np.ndarray:
-    return expit(x) * (1 + x * expit(-x))
+    gate = expit(x)
+    return gate * (1 + x * (1 - gate))
 
 
 #: Name -> (phi, derivative). At a kink the derivative is the one from the left.
 ACTIVATIONS: dict[str, Activation] = {
     "linear": Activation(lambda x: 1 * x, np.ones_like),
-    "sigmoid": Activation(expit, lambda x: expit(x) * expit(-x)),
+    "sigmoid": Activation(expit, _sigmoid_derivative),
     "tanh": Activation(np.tanh, lambda x: 1 - np.tanh(x) ** 2),
     "relu": Activation(lambda x: np.maximum(x, 0), lambda x: (x > 0).astype(x.dtype)),
     "leaky_relu": Activation(

@@ -26,6 +26,7 @@ def numbers(figure):
     """Return the rows of the table of numbers."""
     if figure.locator("details").get_attribute("open") is None:
         figure.locator("summary").click()
+    figure.locator("tbody tr").first.wait_for()  # the table is filled a moment after it opens
     return [row.split("\t") for row in figure.locator("tbody tr").all_inner_texts()]
 
 

@@ -115,10 +115,10 @@ function colourKey() {
 
 function report(trainer, name) {
   const { losses: all, norms, step, accuracy, stopped } = trainer;
-  if (stopped) return `${name} it diverged at step ${step}.`;
+  if (stopped) return `${name}: diverged at step ${step}.`;
   const last = norms[norms.length - 1];
-  return `${name} it has the loss ${format(all[step])} and ${format(100 * accuracy)} % right; the first ` +
-    `layer's gradient is ${format(last[0] / last[last.length - 1], 2)} of the last one's.`;
+  return `${name}: loss ${format(all[step])}, ${format(100 * accuracy)} % right, first layer's ` +
+    `gradient ${format(last[0] / last[last.length - 1], 2)} of the last's.`;
 }
 
 function shownOf(pair) {
@@ -129,8 +129,8 @@ function shownOf(pair) {
     charts: pair.map((t, k) => answers(t, NAMES[k])).join("") +
       pair.map((t, k) => heatMap(t, NAMES[k])).join("") + losses(pair),
     legend: legend([["blue dashed", NAMES[0], "down"], ["green", NAMES[1], "circle"]]) + colourKey(),
-    verdict: `Step ${Math.max(sick.step, mended.step)}. ${report(sick, "As it is,")} ` +
-      report(mended, "With the fixes,"),
+    verdict: `Step ${Math.max(sick.step, mended.step)}. ${report(sick, "As it is")} ` +
+      report(mended, "With the fixes"),
     look: mended.stopped ? "exploding" : mended.accuracy > 0.95 ? "healthy" : regime(ratio),
     table: {
       caption: "Norms of the weight gradients at this step",
