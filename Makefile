@@ -79,7 +79,7 @@ lock: $(STAMP) ## renew requirements.lock from pyproject.toml (newest versions: 
 		--universal --python-version 3.11 --all-extras --generate-hashes \
 		--no-emit-index-url --no-annotate --quiet -o requirements.lock $(UV)
 
-robust: $(STAMP) ## recompute the notebooks under other arithmetic, thread counts and noise (slow)
+robust: $(STAMP) ## recompute the notebooks and run the tests under other arithmetic, thread counts and noise (slow)
 	$(BIN)/python -m tests.robustness
 
 clean: ## remove the built book and all caches (the environment .venv stays)
