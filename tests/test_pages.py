@@ -1,6 +1,7 @@
 """The book's pages: their sources, and (marked `built`) what `make book` has made of them."""
 
 import gzip
+import html
 import importlib
 import re
 import subprocess
@@ -233,6 +234,14 @@ def test_directives_are_shown_as_what_they_are(pages):
 @pytest.mark.built
 def test_the_reference_says_nothing_of_fields_that_python_made_up(texts):
     assert "Alias for field" not in texts["book/api.html"]
+
+
+@pytest.mark.built
+def test_the_reference_lists_the_keys_of_a_table_and_not_what_is_behind_them(texts):
+    shown = html.unescape(re.sub("<[^>]+>", "", texts["book/api.html"]))
+    assert "<function" not in shown
+    assert "Keys: 'linear', 'sigmoid', 'tanh', 'relu'" in shown
+    assert "Values: 'lecun', 'glorot', 'he'" in shown
 
 
 @pytest.mark.built

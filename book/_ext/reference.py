@@ -1,4 +1,8 @@
-"""Sphinx extension: the fields of a named tuple stand in its own docstring, not once more below."""
+"""Sphinx extension: what the reference leaves out of Python's own words, and what it says instead.
+
+The fields of a named tuple stand in its docstring, not once more below. Of a table in the package
+the keys are listed, not the functions and settings behind them.
+"""
 
 from collections import namedtuple
 
@@ -8,9 +12,17 @@ FIELD = type(namedtuple("Pair", "first").first)
 def setup(app):
     """Register."""
     app.connect("autodoc-skip-member", is_field)
+    app.connect("autodoc-process-docstring", list_values)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
 def is_field(app, what, name, member, skip, options):
     """Return True for a field, and None, which decides nothing, for all else."""
     return True if isinstance(member, FIELD) else None
+
+
+def list_values(app, what, path, value, options, lines):
+    """Add a line with the keys of a table, or with the values of a tuple."""
+    if what == "data":
+        kind = "Keys" if isinstance(value, dict) else "Values"
+        lines += ["", f"{kind}: " + ", ".join(f"``{name!r}``" for name in value) + ".", ""]
