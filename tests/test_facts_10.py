@@ -31,11 +31,12 @@ def test_xavier_against_he_at_22_layers():
 
 
 def test_xavier_against_he_at_30_layers():
-    """With Xavier the loss stays at guessing; with He at least a fifth of ln 10 is learned."""
+    """With Xavier the loss stays at guessing; with He at least a fifth of ln 10 is learned, even if
+    the run ends in NaN, as one of 12 with noise in the last place did."""
     losses, accuracy = train(30, "glorot")
     assert losses == pytest.approx(np.full(20, np.log(10)), rel=0.01)
     assert accuracy < 0.2
-    assert train(30, "he")[0].min() < 0.8 * np.log(10)
+    assert np.nanmin(train(30, "he")[0]) < 0.8 * np.log(10)
 
 
 def test_the_leaky_default_is_a_third():

@@ -148,7 +148,8 @@ class GradientMonitor(keras.callbacks.Callback):
 
     The norms are taken inside the training step, of the gradients that the optimiser receives: no
     second backward pass. They are the raw ones: before clipping, with the loss scale divided out,
-    summed over replicas. The trained weights are those of a run without the monitor, bit by bit.
+    summed over replicas. The trained weights are those of a run without the monitor, bit by bit
+    (with XLA, which compiles two programs, to rounding).
 
     Parameters
     ----------
