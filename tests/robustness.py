@@ -1,8 +1,8 @@
 """Recompute notebooks and tests under other arithmetic: `python -m tests.robustness [paths]`.
 
 Stored numbers must come out the same on other processors, thread counts and with noise in the last
-place of every random draw, and so must the verdicts of the tests. Each line of the table is one
-strict nbval run, and one run of the package's tests, under one setting.
+place of every random draw; and but for the noise, so must the verdicts of the tests. Each line of
+the table is one run of both, with strict nbval, under one setting.
 """
 
 import argparse

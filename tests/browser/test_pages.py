@@ -53,11 +53,17 @@ def test_blocks_are_measured_again_in_another_width(chapter):
     assert block.get_attribute("tabindex") == "0"
 
 
+def third_section(page):
+    """Scroll to a section, and return it."""
+    section = page.locator(".bd-article > section > section").nth(2)
+    section.evaluate("(part) => part.scrollIntoView({ behavior: 'instant' })")
+    return section
+
+
 def test_the_list_of_headings_follows_in_a_wide_window(browser, book):
     page = browser.new_page(viewport={"width": 1400, "height": 800})
     page.goto(f"{book}/{CHAPTER}")
-    section = page.locator(".bd-article > section > section").nth(2)
-    section.evaluate("(part) => part.scrollIntoView({ behavior: 'instant' })")
+    third_section(page)
     active = page.locator("nav.page-toc a.active").last
     active.wait_for(state="attached", timeout=5000)
     section = page.locator(active.get_attribute("href")).bounding_box()
@@ -68,8 +74,7 @@ def test_the_list_of_headings_follows_in_a_wide_window(browser, book):
 def test_the_drawer_of_headings_marks_the_current_one(browser, book):
     page = browser.new_page(viewport={"width": 390, "height": 800})
     page.goto(f"{book}/{CHAPTER}")
-    section = page.locator(".bd-article > section > section").nth(2)
-    section.evaluate("(part) => part.scrollIntoView({ behavior: 'instant' })")
+    section = third_section(page)
     box = page.locator(".secondary-toggle").bounding_box()
     page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)  # without scrolling
     active = page.locator(".page-toc a.active:visible")
