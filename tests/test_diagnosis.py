@@ -180,6 +180,21 @@ def test_every_threshold_says_what_it_limits_and_where_it_is_from():
     assert all(t.meaning and t.source and t.limit > 0 for t in THRESHOLDS.values())
 
 
+@pytest.mark.parametrize(
+    ("given", "limit"),
+    [
+        ({"vanishing, adaptive": 3.0}, 3.0),
+        ({"vanishing": 2.0}, 2.0),
+        ({"vanishing": 2.0, "vanishing, adaptive": 3.0}, 3.0),
+    ],
+)
+def test_the_limit_for_adaptive_optimisers_can_be_replaced(given, limit):
+    model = net(20, "sigmoid", 1.0, optimizer="adam")
+    x = np.random.default_rng(0).standard_normal((16, 16))
+    found = diagnose(model, x, np.zeros((16, model.output_shape[-1])), loss="mse", thresholds=given)
+    assert [f.threshold for f in found.findings if f.kind == "vanishing"] == [limit]
+
+
 def test_unknown_threshold():
     with pytest.raises(
         ValueError, match=r"thresholds must be named among .*; received \['slope'\]"

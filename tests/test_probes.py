@@ -358,6 +358,18 @@ def test_unknown_layer_lists_the_known_ones(rng):
         result["e"]
 
 
+def test_a_layer_is_found_by_its_whole_path_and_ambiguous_names_are_errors(rng):
+    one, two = (
+        keras.Sequential([keras.Input((4,)), layers.Dense(4, name="d")], name=name)
+        for name in ("one", "two")
+    )
+    result = probe(small(one, two), np.ones((2, 4)), np.ones((2, 4)))
+    paths = [layer.name for layer in result.layers]
+    assert [result[path].name for path in paths] == paths
+    with pytest.raises(KeyError, match="'d' is ambiguous; name one of one/d, two/d"):
+        result["d"]
+
+
 GOOD = {"x": np.ones((2, 4)), "y": np.ones((2, 1))}
 
 
@@ -370,6 +382,7 @@ GOOD = {"x": np.ones((2, 4)), "y": np.ones((2, 1))}
         ({"x": np.ones((0, 4)), "y": np.ones((0, 1))}, r"one or more; received \{0\}"),
         ({"x": np.full((2, 4), np.nan)}, "x must hold no NaN; received 8"),
         ({"y": np.array([[0.0], [np.nan]])}, "y must hold no NaN; received 1"),
+        ({"x": np.full((2, 4), -np.inf)}, "x must hold no inf; received 8"),
         ({"batch_size": 0}, "batch_size must be a positive integer; received 0"),
         (
             {"loss": "sparse_categorical_crossentropy", "y": np.array([0, 7])},

@@ -196,9 +196,11 @@ def diagnose(
         )
     _checks.finite(**{f"thresholds[{name!r}]": v for name, v in (thresholds or {}).items()})
     limits = {name: threshold.limit for name, threshold in THRESHOLDS.items()}
-    if _is_adaptive(model):
+    given = dict(thresholds or {})
+    limits |= given
+    # Of two limits that the caller gives, the one for adaptive optimisers is the more specific.
+    if _is_adaptive(model) and ("vanishing, adaptive" in given or "vanishing" not in given):
         limits["vanishing"] = limits["vanishing, adaptive"]
-    limits |= thresholds or {}
     seen = probe(model, x, y, loss)
     findings = _nonfinite(seen)
     if not findings:

@@ -91,11 +91,15 @@ class Probe:
     outputs: int
 
     def __getitem__(self, name: str) -> LayerRecord:
-        """Return the record whose layer path ends in that name."""
-        found = [layer for layer in self.layers if layer.name.split("/")[-1] == name]
+        """Return the record whose layer path is that name, or is the only one to end in it."""
+        found = [layer for layer in self.layers if layer.name == name]
+        found = found or [layer for layer in self.layers if layer.name.endswith(f"/{name}")]
         if not found:
             known = ", ".join(layer.name for layer in self.layers)
             raise KeyError(f"no layer {name!r}; the model called {known}")
+        if len(found) > 1:
+            several = ", ".join(layer.name for layer in found)
+            raise KeyError(f"layer {name!r} is ambiguous; name one of {several}")
         return found[0]
 
 
@@ -132,8 +136,8 @@ def probe(
     Raises
     ------
     ValueError
-        If the model is not built, there is no loss, the data are empty or hold NaN, or they do
-        not fit the model or the loss. NaN in the weights is a result, not an error.
+        If the model is not built, there is no loss, the data are empty or hold NaN or inf, or
+        they do not fit the model or the loss. NaN in the weights is a result, not an error.
 
     Examples
     --------
@@ -211,9 +215,10 @@ def _check(model: keras.Model, batch: _Batch, loss: Any) -> None:
         raise ValueError("loss must be given, or the model compiled with one; received neither")
     for name, data in (("x", batch.x), ("y", batch.y)):
         for array in map(np.asarray, tree.flatten(data)):
-            if array.dtype.kind == "f" and np.isnan(array).any():
-                count = np.isnan(array).sum()
-                raise ValueError(f"{name} must hold no NaN; received {count} of them")
+            for what, is_bad in (("NaN", np.isnan), ("inf", np.isinf)):
+                if array.dtype.kind == "f" and is_bad(array).any():
+                    count = is_bad(array).sum()
+                    raise ValueError(f"{name} must hold no {what}; received {count} of them")
 
 
 def _batch_loss(model: keras.Model, batch: _Batch, loss: Any) -> tuple[tf.Tensor, int]:
