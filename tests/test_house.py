@@ -43,6 +43,7 @@ TOP_LEVEL = {
     ".ci", ".github", ".gitignore", ".pre-commit-config.yaml", "CITATION.cff", "CONTRIBUTING.md",
     "LICENSE", "LICENSE-TEXT", "Makefile", "README.md", "_config.yml", "_toc.yml", "benchmarks",
     "book", "environment.yml", "notebooks", "pyproject.toml", "requirements.lock", "src", "tests",
+    "tools",
 }  # fmt: skip
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]

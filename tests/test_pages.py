@@ -4,14 +4,15 @@ import gzip
 import html
 import importlib
 import re
-import subprocess
-import sys
+import unicodedata
 from html.parser import HTMLParser
 from urllib.parse import unquote, urlsplit
+from xml.etree import ElementTree
 
 import nbformat
 import pytest
 import yaml
+from fontTools.ttLib import TTFont
 
 from tests.notebooks import ROOT
 
@@ -181,26 +182,85 @@ def test_all_that_a_page_fetches_or_links_to_is_there(pages):
     assert broken == []
 
 
-def test_the_engine_of_the_formulas_ends_with_its_program():
-    program = "import formulas; assert 'mathml' in formulas.rendered('x', False)"
-    subprocess.run(
-        [sys.executable, "-c", program], cwd=ROOT / "book" / "_ext", check=True, timeout=120
-    )
+@pytest.fixture
+def formulas(monkeypatch):
+    """The extension."""
+    monkeypatch.syspath_prepend(str(ROOT / "book" / "_ext"))
+    return importlib.import_module("formulas")
+
+
+def test_a_formula_that_cannot_be_set_is_an_error_that_names_it_and_its_page(formulas):
+    with pytest.raises(formulas.ExtensionError, match=r"book/index: .*nope.*Unknown command"):
+        formulas.mathml(r"x + \nope", False, "book/index")
+
+
+@pytest.mark.parametrize("tex", ["x'", r"a < b", r"\overline{g n}", r"\left(\tfrac12\right)\ln x"])
+def test_a_formula_is_mathml_with_its_tex(formulas, tex):
+    formula = ElementTree.fromstring(formulas.mathml(tex, True, "page"))
+    namespace = "{http://www.w3.org/1998/Math/MathML}"
+    assert (formula.tag, formula.get("display")) == (f"{namespace}math", "block")
+    (annotation,) = formula.iter(f"{namespace}annotation")
+    assert (annotation.text, annotation.get("encoding")) == (tex, "application/x-tex")
+
+
+def test_only_brackets_of_left_and_right_are_stretched(formulas):
+    assert 'class="stretched"' not in formulas.mathml("f(x) = [y]", False, "page")
+    stretched = formulas.mathml(r"\left[\tfrac12\right)", False, "page")
+    assert re.findall(r'<mo class="stretched"[^>]*>(.)</mo>', stretched) == ["[", ")"]
+
+
+FORMULA = re.compile(r"<math .*?</math>", re.DOTALL)
+TEX = re.compile(r'<annotation encoding="application/x-tex">[^<]+</annotation></semantics></math>$')
 
 
 @pytest.mark.built
-def test_formulas_are_set_before_any_script_runs(texts):
+def test_every_formula_is_mathml_with_its_tex_before_any_script_runs(texts):
     count = 0
     for name, text in texts.items():
-        unset = r'<span class="math[^"]*">(?!<span class="katex")|tex-mml|<span class="katex-error'
-        assert not re.search(unset, text), name
-        count += text.count('<span class="katex">')
+        found = FORMULA.findall(text)
+        assert [formula for formula in found if not TEX.search(formula)] == [], name
+        places = re.findall(r'<span class="math[^"]*">|<div class="math-scroll"[^>]*>', text)
+        assert len(places) == len(found), name
+        assert not re.search(r"<script[^>]*(?:katex|mathjax)", text, re.I), name
+        count += len(found)
     assert count > 1000
+
+
+@pytest.fixture(scope="module")
+def font():
+    with TTFont(ROOT / "book" / "_static" / "latin-modern-math.woff2") as font:
+        yield font
+
+
+def test_the_font_of_the_formulas_has_sizes_and_distances_for_them(font):
+    table = font["MATH"].table
+    assert table.MathConstants.AxisHeight.Value > 0
+    stretched = set(table.MathVariants.VertGlyphCoverage.glyphs)
+    glyphs = font.getBestCmap()
+    assert {glyphs[ord(bracket)] for bracket in "()[]{}|‖"} <= stretched
+
+
+@pytest.mark.built
+def test_the_font_has_every_character_of_the_formulas(texts, font):
+    """Among them the italic ones that a browser takes for a single letter."""
+    without_tex = re.compile(r"<annotation.*?</annotation>", re.DOTALL)
+    formulas = [without_tex.sub("", f) for text in texts.values() for f in FORMULA.findall(text)]
+    letters = {letter for f in formulas for letter in re.findall(r"<mi>(.)</mi>", f)}
+    shown = {sign for f in formulas for sign in html.unescape(re.sub("<[^>]+>", "", f))}
+    italic = {
+        letter: chr(code)
+        for code in (0x210E, *range(0x1D434, 0x1D468), *range(0x1D6E2, 0x1D71C))
+        if (letter := unicodedata.normalize("NFKC", chr(code))) in letters
+    }
+    assert {"x", "W", "φ", "σ"} <= set(italic)
+    needed = {ord(sign) for sign in shown | set(italic.values()) if not sign.isspace()}
+    known = set(font.getBestCmap()) | {0xFE00}  # the last one chooses a form of a letter
+    assert {hex(code) for code in needed - known} == set()
 
 
 @pytest.mark.built
 def test_the_heaviest_chapter_is_light(texts):
-    """All that a chapter fetches, compressed; fonts counted as if it used all of KaTeX's."""
+    """All that a chapter fetches, compressed, with the font of the formulas."""
     weights = {}
     for name, text in texts.items():
         if not name.startswith("notebooks/"):

@@ -27,6 +27,8 @@ SHEETS = re.compile(r"_static/(pygments|epub|reader|explorables)\.css$")
 class EBook(Epub3Builder):
     """Sphinx's own builder, with the names and properties that readers of e-books ask for."""
 
+    media_types = Epub3Builder.media_types | {".woff2": "font/woff2"}
+
     def toc_add_files(self, refnodes):
         """Write "notebooks/05" where Sphinx has "book/../notebooks/05", which names no file."""
         for node in refnodes:
@@ -71,7 +73,7 @@ def configure(app, config):
     config.epub_show_urls = "no"
     config.epub_tocscope = "includehidden"
     config.suppress_warnings += ["epub.unknown_project_files"]
-    config.epub_exclude_files = ["404.xhtml", "index.html", "_static/katex/katex.css"]
+    config.epub_exclude_files = ["404.xhtml", "index.html"]
     config.epub_css_files = [("reader.css", {})]
 
 

@@ -1,72 +1,51 @@
-"""Sphinx extension: formulas set when the book is built, by KaTeX, so that pages need no script.
+"""Sphinx extension: formulas as MathML Core, which browsers and e-book readers set themselves."""
 
-katex/katex.min.js is KaTeX 0.19.1 as its makers publish it; style and fonts are in _static/katex.
-"""
-
-import atexit
 import html
-import json
-from functools import cache
-from pathlib import Path
+import re
 
 from docutils import nodes
-from py_mini_racer import MiniRacer
+from math_core import LatexError, LatexToMathML
 from sphinx.errors import ExtensionError
 from sphinx.util.math import get_node_equation_number
 
-SCRIPT = Path(__file__).parent / "katex" / "katex.min.js"
-EARLY = ("KaTeX_Main-Regular", "KaTeX_Math-Italic")  # fonts that nearly every formula needs
+#: The annotation carries the TeX source: for copying, and for programs that read TeX.
+CONVERTER = LatexToMathML(annotation=True, xml_namespace=True, fancy_error=False)
+FONT = "latin-modern-math.woff2"
+#: Brackets that grow, as those of \left and \right do: the others say that they may not.
+STRETCHED = re.compile(r'<mo(?![^>]*stretchy="false")([^>]*)>([()\[\]{}|‖⟨⟩⌈⌉⌊⌋])</mo>')
+OVERLINE = '<mo stretchy="true">\N{COMBINING LOW LINE}</mo></mover>'
 
 
 def setup(app):
-    """Register the renderer, and its style on pages with formulas."""
-    app.add_html_math_renderer("katex", (inline, None), (display, None))
-    app.connect("html-page-context", add_style)
+    """Register the renderer, and the font on pages with formulas."""
+    app.add_html_math_renderer("mathml", (inline, None), (display, None))
+    app.connect("html-page-context", preload_font)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
-def add_style(app, pagename, templatename, context, doctree):
-    """Load style and fonts where the page has a formula."""
-    if app.builder.name != "html" or 'class="katex' not in context.get("body", ""):
-        return
-    app.add_css_file("katex/katex.css", priority=400)
-    place = context["pathto"]("_static/katex/fonts", resource=True)
-    context["metatags"] = context.get("metatags", "") + "".join(
-        f'<link rel="preload" as="font" type="font/woff2" crossorigin href="{place}/{font}.woff2"/>'
-        for font in EARLY
-    )
+def preload_font(app, pagename, templatename, context, doctree):
+    """Let the browser fetch the font early where the page has a formula."""
+    if app.builder.name == "html" and "<math " in context.get("body", ""):
+        place = context["pathto"](f"_static/{FONT}", resource=True)
+        context["metatags"] = context.get("metatags", "") + (
+            f'<link rel="preload" as="font" type="font/woff2" crossorigin href="{place}"/>'
+        )
 
 
-@cache
-def engine():
-    """Return a JavaScript engine that has read KaTeX."""
-    context = MiniRacer()
-    atexit.register(context.close)  # as an object goes, Python 3.13 can no longer end its thread
-    context.eval(SCRIPT.read_text("utf-8") + "; 0")
-    return context
-
-
-@cache
-def rendered(tex, is_display, output="htmlAndMathml"):
-    """Return the HTML of a formula: the picture for eyes, MathML for screen readers and e-books."""
-    options = {
-        "displayMode": is_display, "output": output, "throwOnError": True, "strict": "error",
-    }  # fmt: skip
-    call = f"katex.renderToString({json.dumps(tex)}, {json.dumps(options)})"
+def mathml(tex, is_display, page):
+    """Return a formula of TeX as MathML, or raise an error that names the formula and its page."""
     try:
-        return engine().eval(call)
-    except Exception as error:
-        raise ExtensionError(f"KaTeX cannot set {tex!r}: {error}") from error
-
-
-def output_of(translator):
-    """Return what KaTeX writes for the book that is built: e-book readers set MathML themselves."""
-    return "mathml" if translator.builder.name == "epub" else "htmlAndMathml"
+        formula = CONVERTER.convert_with_local_state(tex, displaystyle=is_display)
+    except LatexError as error:
+        raise ExtensionError(f"{page}: the formula {tex!r} cannot be set: {error}") from error
+    formula = formula.replace("&ApplyFunction;", "&#x2061;")  # XML has no entity of that name
+    formula = formula.replace(OVERLINE, OVERLINE.replace("\N{COMBINING LOW LINE}", "\N{OVERLINE}"))
+    return STRETCHED.sub(r'<mo class="stretched"\1>\2</mo>', formula)
 
 
 def inline(translator, node):
     """Write a formula in a line of text."""
-    formula = rendered(node.astext(), False, output_of(translator))
+    formula = mathml(node.astext(), False, translator.builder.current_docname)
     translator.body.append(f'<span class="math">{formula}</span>')
     raise nodes.SkipNode
 
@@ -75,13 +54,13 @@ def display(translator, node):
     """Write a formula in a line of its own, with its number if it has one."""
     tex = node.astext()
     if "\\\\" in tex and "\\begin" not in tex:
-        tex = f"\\begin{{split}}{tex}\\end{{split}}"
+        tex = f"\\begin{{aligned}}{tex}\\end{{aligned}}"
     translator.body.append(translator.starttag(node, "div", CLASS="math"))
     if node["number"]:
         number = html.escape(str(get_node_equation_number(translator, node)))
         translator.body.append(f'<span class="eqno">({number})')
         translator.add_permalink_ref(node, "Link to this equation")
         translator.body.append("</span>")
-    formula = rendered(tex, True, output_of(translator))
+    formula = mathml(tex, True, translator.builder.current_docname)
     translator.body.append(f'<div class="math-scroll" tabindex="0">{formula}</div></div>\n')
     raise nodes.SkipNode

@@ -80,3 +80,18 @@ def test_the_drawer_of_headings_marks_the_current_one(browser, book):
     active = page.locator(".page-toc a.active:visible")
     assert active.get_attribute("href") == "#" + section.get_attribute("id")
     page.close()
+
+
+STRETCHED = """() => [...document.querySelectorAll("mo.stretched")]
+    .filter((part) => part.checkVisibility())
+    .map((part) => part.getBoundingClientRect())
+    .map(({ width, height }) => [width, height])"""
+
+
+def test_formulas_have_their_font_and_brackets_as_high_as_what_they_hold(chapter):
+    chapter.evaluate("document.fonts.ready")
+    assert chapter.evaluate("document.fonts.check('16px \"Latin Modern Math\"', '∑')")
+    size = chapter.evaluate("parseFloat(getComputedStyle(document.querySelector('math')).fontSize)")
+    brackets = chapter.evaluate(STRETCHED)
+    assert max(height for _, height in brackets) > 1.5 * size
+    assert all(width < 0.8 * size for width, _ in brackets)
