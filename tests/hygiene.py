@@ -8,7 +8,7 @@ from pathlib import Path
 
 import nbformat
 
-from tests.nbval_figures import FIGURE_MIME
+from gradutils.plots import FIGURE_MIME
 
 MAX_LINES = 20
 MAX_BYTES = 2_000_000

@@ -20,7 +20,8 @@ import pytest
 from nbval import kernel as nbval_kernel
 from nbval.plugin import IPyNbCell
 
-FIGURE_MIME = "application/vnd.gradutils.figure+json"
+from gradutils.plots import FIGURE_MIME
+
 #: Share of the range of the stored numbers by which a number may differ.
 LINEAR_TOLERANCE = 1e-3
 #: Share of each stored number, on Axes with a logarithmic scale.
@@ -40,6 +41,11 @@ for name, value in KERNEL_ENVIRONMENT.items():
     os.environ.setdefault(name, value)
 
 
+def figure_data(data):
+    """Return the data of the figure in an output's data; None if it carries none."""
+    return json.loads(data[FIGURE_MIME]) if FIGURE_MIME in data else None
+
+
 def figure_differences(stored, drawn):
     """Return what differs between two figures' data, a line for each artist; [] if nothing."""
     return list(_differences(stored, drawn, "", log=False))
@@ -51,7 +57,7 @@ def split_figures(outputs):
     for output in outputs:
         data = output.get("data", {})
         if FIGURE_MIME in data or "image/png" in data:
-            figures.append(data.get(FIGURE_MIME))
+            figures.append(figure_data(data))
             rest = {mime: value for mime, value in data.items() if mime != FIGURE_MIME}
             output = type(output)({**output, "data": rest})
         plain.append(output)

@@ -1,6 +1,7 @@
 """The judge is judged: a notebook that draws or prints something else must fail."""
 
 import copy
+import json
 import re
 import subprocess
 import sys
@@ -8,7 +9,8 @@ import sys
 import numpy as np
 import pytest
 
-from tests.nbval_figures import FIGURE_MIME, figure_differences
+from gradutils.plots import FIGURE_MIME
+from tests.nbval_figures import figure_data, figure_differences
 from tests.notebooks import ROOT, normalise, problems, refresh, serialise
 
 X = np.linspace(0, 6, 50)
@@ -72,6 +74,14 @@ def run_nbval(folder, *options):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 
+def change_curve(data, change):
+    """Replace the ordinates y of the first curve in a figure's data by change(y)."""
+    figures = figure_data(data)
+    line = figures[0]["lines"][0]
+    line["y"] = change(line["y"])
+    data[FIGURE_MIME] = json.dumps(figures, sort_keys=True, ensure_ascii=False)
+
+
 def mutants(executed):
     """Yield cells of the sine notebook whose stored outputs are not what their code yields."""
     number, sine = executed.cells[1:]
@@ -79,7 +89,7 @@ def mutants(executed):
     wrong_number.outputs[0].text = "0.1235\n"
     yield wrong_number
     cosine = copy.deepcopy(sine)
-    cosine.outputs[0].data[FIGURE_MIME][0]["lines"][0]["y"] = np.cos(X).tolist()
+    change_curve(cosine.outputs[0].data, lambda y: np.cos(X).tolist())
     yield cosine
     bare = copy.deepcopy(sine)
     del bare.outputs[0].data[FIGURE_MIME]
@@ -111,7 +121,7 @@ def test_executing_again_writes_nothing_and_a_new_number_is_written(executed, tm
     path = tmp_path / "good.ipynb"
     drifted = copy.deepcopy(executed)
     drifted.cells[2].outputs[0].data["image/png"] = "AAAA"
-    drifted.cells[2].outputs[0].data[FIGURE_MIME][0]["lines"][0]["y"][1] += 1e-5
+    change_curve(drifted.cells[2].outputs[0].data, lambda y: [y[0], y[1] + 1e-5, *y[2:]])
     path.write_text(serialise(drifted), "utf-8")
     assert refresh(path)
     assert path.read_text("utf-8") == serialise(drifted)

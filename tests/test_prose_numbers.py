@@ -20,7 +20,7 @@ from scipy.stats import norm
 from gradutils import datasets
 from gradutils.theory import chi, critical_sigma_w, fixed_point
 from tests import hygiene
-from tests.nbval_figures import FIGURE_MIME
+from tests.nbval_figures import figure_data
 from tests.notebooks import ROOT
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
@@ -162,7 +162,7 @@ def computed(cells):
             printed += numbers(cell.source)
             for output in cell.outputs:
                 printed += numbers(hygiene.output_text(output))
-                for leaf in leaves(output.get("data", {}).get(FIGURE_MIME)):
+                for leaf in leaves(figure_data(output.get("data", {}))):
                     if isinstance(leaf, str):
                         printed += numbers(leaf)
                     else:

@@ -6,6 +6,7 @@ notebook can compare pictures by content.
 """
 
 import itertools
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -48,7 +49,12 @@ def use_style() -> None:
     shell = get_ipython()
     if shell is not None:
         formatter = shell.display_formatter.mimebundle_formatter
-        formatter.for_type(Figure, lambda figure, **_: {FIGURE_MIME: fingerprint(figure)})
+        formatter.for_type(Figure, lambda figure, **_: {FIGURE_MIME: _figure_text(figure)})
+
+
+def _figure_text(figure: Figure) -> str:
+    """Return the fingerprint as JSON text, which takes one line of a notebook."""
+    return json.dumps(fingerprint(figure), sort_keys=True, ensure_ascii=False)
 
 
 def fingerprint(figure: Figure) -> list[dict[str, Any]]:
