@@ -89,7 +89,7 @@ def test_chi_of_a_dead_and_of_an_unbounded_signal_is_the_limit():
 def test_averages_against_adaptive_integration(name, q):
     phi, derivative = ACTIVATIONS[name]
     for f in (lambda h: phi(h) ** 2, lambda h: derivative(h) ** 2):
-        assert theory.gaussian_average(f, q) == pytest.approx(normal_mean(f, q), rel=1e-9)
+        assert theory.gaussian_average(f, q) == pytest.approx(normal_mean(f, q), rel=1e-12)
 
 
 @pytest.mark.parametrize("name", ["tanh", "selu", "relu"])

@@ -17,41 +17,30 @@ from gradutils.activations import Activation, Function
 
 ActivationLike = str | tuple[Function, Function]
 
-_NODES = 96  # quadrature nodes on each half-line; see tests/test_theory.py for the accuracy
+_STEP = 1 / 32  # of the quadrature on each half-line; see tests/test_theory.py for the accuracy
 _TINY, _HUGE = 1e-12, 1e12  # outside these bounds a second moment counts as 0 or as infinite
 _LARGEST = _HUGE**0.5  # of the scales of weights and biases
 
 
 @lru_cache
 def _half_line(power: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights of Gauss-Hermite quadrature on the half-line.
+    """Nodes and weights of double-exponential quadrature on the half-line.
 
-    The integral of f(r) r^power exp(-r^2/2) over r > 0 is sum(weights * f(nodes)), exact for
-    polynomials up to degree 2 * _NODES - 1. The recurrence comes from Lanczos' process on a
-    finely discretised weight (Gautschi 2004, section 2.2).
+    The integral of f(r) r^power exp(-r^2/2) over r > 0 is sum(weights * f(nodes)). The
+    substitution r = exp(t - exp(-t)) makes the integrand vanish double-exponentially at both ends,
+    where the trapezoidal rule converges fastest (Takahasi and Mori 1974).
     """
-    points, weights = np.polynomial.legendre.leggauss(40)
-    edges = np.linspace(0, 40, 81)
-    r = (edges[:-1, None] + (points + 1) * np.diff(edges)[:, None] / 2).ravel()
-    mass = (np.diff(edges)[:, None] / 2 * weights).ravel() * r**power * np.exp(-(r**2) / 2)
-    basis, alpha, beta = [np.sqrt(mass / mass.sum())], [], []
-    for _ in range(_NODES):
-        v = r * basis[-1]
-        alpha.append(v @ basis[-1])
-        for _ in range(2):  # orthogonalise twice: once leaves rounding errors that grow
-            v = v - np.stack(basis).T @ (np.stack(basis) @ v)
-        beta.append(np.linalg.norm(v))
-        basis.append(v / beta[-1])
-    nodes, vectors = np.linalg.eigh(np.diag(alpha) + np.diag(beta[:-1], 1) + np.diag(beta[:-1], -1))
-    return nodes, mass.sum() * vectors[0] ** 2
+    t = np.arange(-4.25, 2.5, _STEP)
+    r = np.exp(t - np.exp(-t))
+    return r, _STEP * r * (1 + np.exp(-t)) * r**power * np.exp(-(r**2) / 2)
 
 
 def gaussian_average(f: Function, q: float = 1.0) -> float:
     """Return the mean of f(sqrt(q) z) over z ~ N(0, 1).
 
-    Gauss-Hermite quadrature on each side of zero, so a kink or a jump at zero (ReLU, ELU, SELU
+    Double-exponential quadrature on each side of zero, so a kink or a jump at zero (ReLU, ELU, SELU
     and their derivatives) costs no accuracy. For the activations of the table the relative error
-    is below 1e-9 up to q = 100; beyond, a slope like tanh's becomes too narrow for the nodes.
+    is below 1e-12 up to q = 100 (tests/test_theory.py).
 
     Parameters
     ----------
@@ -76,7 +65,8 @@ def _pair_average(f: Function, g: Function, q: float, c: float) -> float:
     """Mean of f(u) g(v) for Gaussian u, v of variance q and correlation c.
 
     In polar coordinates the kinks at u = 0 and v = 0 are rays. Gauss-Legendre on each sector
-    between them and Gauss-Hermite along the radius keep the accuracy of smooth functions.
+    between them and a double-exponential rule along the radius keep the accuracy of smooth
+    functions.
     """
     theta = np.arccos(np.clip(c, -1, 1))
     rays = np.sort([np.pi / 2, 3 * np.pi / 2, theta + np.pi / 2, (theta - np.pi / 2) % (2 * np.pi)])
