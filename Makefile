@@ -30,8 +30,8 @@ test: $(STAMP) ## run the package's tests and recompute every number and figure 
 browser: book ## test the live figures and the built pages in Chromium
 	$(BIN)/python -m pytest -q tests/browser
 
-explorables: ## build the script of the live figures from book/explorables (needs Node 20 or newer)
-	cd book/explorables && npm ci --omit-lockfile-registry-resolved && npm run build
+explorables: $(STAMP) ## build the script of the live figures from book/explorables (needs Node 20 or newer)
+	cd book/explorables && npm ci --omit-lockfile-registry-resolved && PYTHON=$(abspath $(BIN))/python npm run build
 
 lab: $(STAMP) ## open the notebooks in JupyterLab
 	TF_ENABLE_ONEDNN_OPTS=0 $(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks

@@ -1,5 +1,5 @@
-// Builds src/gradutils/explorables.js: one classic script with the WebAssembly in it;
-// and static/, what each figure shows before the script runs, or without it.
+// Builds src/gradutils/explorables.js, one classic script with the WebAssembly in it, and beside it
+// the style and the table of controls; and static/, what each figure shows without the script.
 
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -10,7 +10,29 @@ import { build } from "esbuild";
 
 const here = import.meta.dirname;
 const project = join(here, "../..");
-const controls = join(project, "src/gradutils/explorables.json");
+const controls = join(here, "explorables.json");
+const style = join(here, "explorables.css");
+const built = (ending) => join(project, `src/gradutils/explorables.${ending}`);
+
+// The limits of the regimes stand in gradutils.diagnosis, their colours in the book's style sheet.
+const limits = execFileSync(
+  process.env.PYTHON ?? join(project, ".venv/bin/python"),
+  ["-c", `import json
+from gradutils.diagnosis import THRESHOLDS
+print(json.dumps({kind: THRESHOLDS[kind].limit for kind in ("vanishing", "exploding")}), end="")`],
+  { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] },
+);
+const page = readFileSync(join(project, "book/_static/gradutils.css"), "utf8");
+const regimes = [...page.matchAll(/--book-(?:vanishing|healthy|exploding): #\w+;/g)].map(([text]) => `  ${text}\n`);
+if (regimes.length !== 6) throw new Error("gradutils.css must give three regimes a colour, in light and in dark");
+const colours = `.explorable {
+${regimes.slice(0, 3).join("")}}
+
+html[data-theme="dark"] .explorable,
+body[data-jp-theme-light="false"] .explorable {
+${regimes.slice(3).join("")}}
+
+`;
 
 // tests/test_explorables.py computes the same digest.
 const sources = readdirSync(join(here, "src")).sort().map((name) => join(here, "src", name));
@@ -18,6 +40,7 @@ const digest = createHash("sha256");
 for (const path of [...sources, controls, join(here, "package-lock.json"), import.meta.filename]) {
   digest.update(readFileSync(path));
 }
+digest.update(limits);
 const stamp = `sources ${digest.digest("hex")}`;
 
 const scratch = mkdtempSync(join(tmpdir(), "explorables-"));
@@ -46,13 +69,14 @@ const options = {
   charset: "utf8",
   target: "es2020",
   inject: ["src/memory.js"],
+  define: { LIMITS: limits },
   plugins: [kernels],
 };
 
 await build({
   ...options,
   entryPoints: ["src/index.js"],
-  outfile: join(project, "src/gradutils/explorables.js"),
+  outfile: built("js"),
   minify: true,
   format: "iife",
   globalName: "gradutilsExplorables",
@@ -64,3 +88,5 @@ await build({ ...options, entryPoints: ["src/pictures.js"], outfile: pictures, f
 for (const [name, html] of Object.entries((await import(pictures)).pictures())) {
   writeFileSync(join(here, "static", `${name}.html`), `<!-- ${stamp} -->\n${html}\n`);
 }
+writeFileSync(built("css"), colours + readFileSync(style, "utf8"));
+writeFileSync(built("json"), readFileSync(controls));

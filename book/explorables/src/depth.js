@@ -6,12 +6,11 @@ import { profileTheory } from "./theory.js";
 
 const BATCH = 64;
 
-const VANISHING = 2.2, EXPLODING = 3.5; // decades, as in gradutils.diagnosis.THRESHOLDS
-
+/** What gradutils.diagnosis calls this ratio; build.mjs puts its LIMITS, in decades, in here. */
 export function regime(ratio) {
   const decadesGained = Math.log10(ratio);
-  if (decadesGained <= -VANISHING) return "vanishing";
-  return decadesGained < EXPLODING ? "healthy" : "exploding"; // as is NaN, which comes after inf
+  if (decadesGained <= -LIMITS.vanishing) return "vanishing";
+  return decadesGained < LIMITS.exploding ? "healthy" : "exploding"; // as is NaN, which comes after inf
 }
 
 function verdictOf(norms, theory, depth) {

@@ -1,6 +1,6 @@
 // Puts an explorable into an element: controls, charts, verdict, a table of the numbers.
 
-import specification from "../../../src/gradutils/explorables.json";
+import specification from "../explorables.json";
 import { escape, format } from "./chart.js";
 import { makeEngine } from "./engine.js";
 
