@@ -308,6 +308,76 @@ def test_alarm_calls_back_once():
     assert not norm <= 1e6
 
 
+def two_heads(losses):
+    """Return a model whose heads `a` and `b` stand on one hidden layer."""
+    keras.utils.set_random_seed(0)
+    start = keras.Input((6,))
+    hidden = layers.Dense(4, name="hidden")(start)
+    model = keras.Model(start, [layers.Dense(1, name=name)(hidden) for name in "ab"])
+    model.compile("sgd", loss=losses)
+    return model
+
+
+@pytest.mark.filterwarnings("ignore:Gradients do not exist")
+def test_a_head_without_a_loss_raises_no_alarm():
+    """Its norm is NaN because there is no gradient, not because the gradient is NaN."""
+    monitor = GradientMonitor(on_alarm="stop")
+    history = two_heads(["mse", None]).fit(
+        DATA["mlp"], [Y, Y], batch_size=16, verbose=0, callbacks=[monitor]
+    )
+    assert len(monitor.steps) == 6
+    hidden, head, idle = monitor.norms.T
+    assert np.isnan(idle).all()
+    assert history.history["grad/first"] == pytest.approx([hidden.mean()])
+    assert history.history["grad/last"] == pytest.approx([head.mean()])
+    assert history.history["grad/norm"] == pytest.approx([np.hypot(hidden, head).mean()])
+
+
+def test_a_gradient_that_is_nan_raises_the_alarm_and_stands_in_the_logs():
+    model = two_heads(["mse", lambda y, p: p * np.nan])
+    monitor = GradientMonitor(on_alarm="stop")
+    with pytest.warns(UserWarning, match="gradient norm nan in layer hidden at step 0"):
+        history = model.fit(DATA["mlp"], [Y, Y], batch_size=16, verbose=0, callbacks=[monitor])
+    assert len(monitor.steps) == 1
+    assert np.isnan(history.history["grad/norm"]).all()
+    assert np.isfinite(history.history["grad/first"]).tolist() == [False]
+
+
+class EverySecondStep(keras.Model):
+    """A train_step that calls its optimiser at every second step only."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense, self.calls = layers.Dense(1), 0
+        self.dense.build((None, 6))
+        self.built = True
+
+    def train_step(self, data):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(self.dense(data[0]) ** 2)
+        self.calls += 1
+        if self.calls % 2:
+            weights = self.dense.trainable_variables
+            self.optimizer.apply(tape.gradient(loss, [v.value for v in weights]), weights)
+        return {"loss": loss}
+
+
+def test_a_step_that_calls_no_optimiser_raises_no_alarm():
+    model, monitor = EverySecondStep(), GradientMonitor(on_alarm="stop")
+    model.compile("sgd", "mse", run_eagerly=True)
+    fit(model, monitor)
+    assert len(monitor.steps) == 12
+    assert np.isfinite(monitor.norms).sum() == 6
+
+
+def test_no_gradient_at_all_is_told_in_words_of_keras():
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(1)])
+    model.compile("sgd", loss=lambda y, p: tf.stop_gradient(p))
+    with pytest.raises(ValueError, match="No gradients provided for any variable"):
+        fit(model, GradientMonitor())
+    assert "apply" not in vars(model.optimizer)
+
+
 def test_probes_at_an_interval_hold_time_steps():
     data = (DATA["lstm"][:8], Y[:8])
     monitor = GradientMonitor(probe_every=4, probe_data=data)

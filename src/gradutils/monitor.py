@@ -16,6 +16,7 @@ from gradutils import _checks, plots
 from gradutils.probes import Probe, probe
 
 _ROWS = 256  # steps that the buffer in the graph holds between two readings
+_NO_GRADIENT = -1.0  # what the buffer holds where a layer had no gradient; no norm is negative
 _SMALLEST, _LARGEST = 1e-30, 1e30  # float32 sums of squares outside are taken again in float64
 
 Alarm = str | Callable[[str, int, float], None]
@@ -53,6 +54,8 @@ class _Recorder:
         def recording_apply(grads: Any, trainable_variables: Any = None) -> Any:
             variables = trainable_variables or self.optimizer._trainable_variables
             grads, variables = list(grads), list(variables)
+            if all(g is None for g in grads):
+                return apply(grads, variables)  # Keras says what it makes of no gradient at all
             self.layers = list(dict.fromkeys(_owner(v) for v in variables))
             if not self.kept.shape[1]:  # the model was built by this step
                 with tf.init_scope():
@@ -76,7 +79,9 @@ class _Recorder:
             present = tf.distribute.get_replica_context().all_reduce("sum", present)
         dense = [_without_repeats(g, self.densify) for g in present]
         norms = tf.sqrt(self._by_layer(owners, _sums_of_squares(dense)))
-        return norms / tf.cast(_loss_scale(self.optimizer), tf.float64)
+        norms /= tf.cast(_loss_scale(self.optimizer), tf.float64)
+        has_gradient = [layer in owners for layer in self.layers]
+        return tf.where(has_gradient, norms, tf.constant(_NO_GRADIENT, tf.float64))
 
     def _update_ratios(self, before: list, variables: list) -> tf.Tensor:
         if not self.updates:
@@ -87,11 +92,9 @@ class _Recorder:
         return tf.sqrt(squares / self._by_layer(owners, _sums_of_squares(before)))
 
     def _by_layer(self, owners: list[str], squares: tf.Tensor) -> tf.Tensor:
-        """Sums over each layer's variables, shape (layers,); NaN for a layer that has none."""
+        """Sums over each layer's variables, shape (layers,); 0 for a layer that has none."""
         rows = [self.layers.index(owner) for owner in owners]
-        sums = tf.math.unsorted_segment_sum(squares, rows, len(self.layers))
-        missing = [np.nan if i not in rows else 0.0 for i in range(len(self.layers))]
-        return sums + tf.constant(missing, tf.float64)
+        return tf.math.unsorted_segment_sum(squares, rows, len(self.layers))
 
     def _write(self, row: tf.Tensor) -> None:
         row = tf.pad(row, [[0, self.kept.shape[1] - 2 * len(self.layers)]])
@@ -164,7 +167,8 @@ class GradientMonitor(keras.callbacks.Callback):
         (x, y) for these probes.
     on_alarm : "warn", "stop" or callable, optional
         What to do at the first norm that is not finite or exceeds `limit`; a callable receives
-        the layer's name, the step and the norm. Checked after every recorded step.
+        the layer's name, the step and the norm. Checked after every recorded step. A layer
+        without a gradient, such as a head without a loss, raises no alarm.
     limit : float
         Norm above which `on_alarm` is called.
     live : bool
@@ -186,10 +190,10 @@ class GradientMonitor(keras.callbacks.Callback):
     Notes
     -----
     `logs` receives `grad/norm`, the norm over all layers, and `grad/first` and `grad/last`, those
-    of the first and the last layer, at every epoch's end (mean over the epoch's recorded steps):
-    list the monitor before CSVLogger or TensorBoard. A step that raises ends `fit` without
-    `on_train_end`; the optimiser is as it was all the same, because it is hooked during the
-    training function's calls only.
+    of the first and the last layer with a gradient, at every epoch's end (mean over the epoch's
+    recorded steps): list the monitor before CSVLogger or TensorBoard. A step that raises ends
+    `fit` without `on_train_end`; the optimiser is as it was all the same, because it is hooked
+    during the training function's calls only.
 
     Examples
     --------
@@ -253,21 +257,23 @@ class GradientMonitor(keras.callbacks.Callback):
     @property
     def norms(self) -> np.ndarray:
         """Gradient norms, shape (recorded, layers)."""
-        return self._columns(0)
+        norms = self._columns(0)
+        return np.where(norms < 0, np.nan, norms)
 
     @property
     def update_ratios(self) -> np.ndarray:
         """Norm of each update over the norm of the weights, shape (recorded, layers)."""
         if not self.update_ratio:
             raise ValueError("update_ratio must be True to record update ratios; received False")
-        return self._columns(1)
+        ratios = self._columns(1)
+        return np.where(ratios < 0, np.nan, ratios)
 
     def _columns(self, half: int) -> np.ndarray:
         blocks = [np.empty((len(self._steps), 0))]
         for recorder in self._recorders:
             rows, width = recorder.read(), len(recorder.layers)
             # An optimiser that is called less than once a step fills fewer rows.
-            block = np.full((len(self._steps), width), np.nan)
+            block = np.full((len(self._steps), width), _NO_GRADIENT)
             block[: len(rows)] = rows[: len(block), half * width : (half + 1) * width]
             blocks.append(block)
         return np.concatenate(blocks, axis=1)
@@ -316,7 +322,7 @@ class GradientMonitor(keras.callbacks.Callback):
             self._unread += done
         before, self._step = self._step, self._step + done
         if self.on_alarm and self._records:
-            self._ring(self.norms[-done:])
+            self._ring(self._columns(0)[-done:])
         elif self._unread > _ROWS // 2:
             self._read()
         if self.probe_every and before // self.probe_every != self._step // self.probe_every:
@@ -344,12 +350,15 @@ class GradientMonitor(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Write the epoch's means into `logs`; redraw the live picture."""
-        norms = self.norms[self._epoch_start :]
+        norms = self._columns(0)[self._epoch_start :]
         self._unread = 0
-        if logs is not None and norms.size:
-            logs["grad/norm"] = float(np.sqrt(np.nansum(norms**2, axis=1)).mean())
-            logs["grad/first"] = float(norms[:, 0].mean())
-            logs["grad/last"] = float(norms[:, -1].mean())
+        has_gradient = ~(norms < 0)
+        present = np.where(has_gradient, norms, 0.0)
+        counts = has_gradient.sum(axis=0)
+        if logs is not None and counts.any():
+            means = present.sum(axis=0)[counts > 0] / counts[counts > 0]
+            logs["grad/norm"] = float(np.sqrt((present**2).sum(axis=1)).mean())
+            logs["grad/first"], logs["grad/last"] = float(means[0]), float(means[-1])
         if self.live:
             self._show()
 
