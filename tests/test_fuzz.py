@@ -316,7 +316,7 @@ CASES |= {
             "every": whole(1, 9),
             "probe_every": whole(0, 9),
             "probe_data": st.sampled_from([None, (np.ones((4, 3)), np.ones((4, 2)))]),
-            "on_alarm": st.sampled_from([None, "stop", "warn", "shout", 3, print]),
+            "on_alarm": st.sampled_from([None, "stop", "warn", "raise", "shout", 3, print]),
             "limit": real(1, 1e9),
         },
     ),

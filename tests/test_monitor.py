@@ -1,14 +1,17 @@
 import csv
+import runpy
 import subprocess
 import sys
 import warnings
 
 import keras
+import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
 
+import gradutils
 from gradutils.monitor import GradientMonitor
 
 rng = np.random.default_rng(0)
@@ -18,19 +21,26 @@ DATA = {
     "cnn": rng.standard_normal((96, 6, 6, 1)).astype("float32"),
     "lstm": rng.integers(0, 9, (96, 5)),
 }
+DATA["every kind"] = DATA["lstm"]
 
 
 def values(variables):
     return [keras.ops.convert_to_numpy(v) for v in variables]
 
 
-def build(kind="mlp", policy="float32", optimizer="adam", **compiled):
+def build(kind="mlp", policy="float32", optimizer="sgd", **compiled):
     keras.utils.set_random_seed(3)
     dense = {"dtype": policy}
     body = {
         "mlp": [layers.Dense(8, "relu", **dense), layers.Dense(8, "tanh", **dense)],
         "cnn": [layers.Conv2D(3, 3, **dense), layers.BatchNormalization(), layers.Flatten()],
         "lstm": [layers.Embedding(9, 4, **dense), layers.LSTM(4, **dense)],
+        "every kind": [
+            layers.Embedding(9, 3, **dense),
+            layers.Conv1D(3, 3, **dense),
+            layers.BatchNormalization(),
+            layers.LSTM(3, **dense),
+        ],
     }[kind]
     model = keras.Sequential([keras.Input(DATA[kind].shape[1:]), *body, layers.Dropout(0.2)])
     model.add(layers.Dense(1, dtype="float32"))
@@ -59,20 +69,36 @@ def reference_norms(model, x, y):
     return list(squares), np.sqrt(list(squares.values()))
 
 
-@pytest.mark.parametrize("kind", DATA)
-@pytest.mark.parametrize("jit", [False, True], ids=["graph", "xla"])
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
-def test_weights_are_those_of_a_run_without(kind, jit, policy):
-    """Bit for bit; XLA compiles two programs, which may round each of the 12 steps differently."""
+@pytest.mark.parametrize(
+    ("policy", "optimizer", "mode"),
+    [
+        ("float32", "momentum", "eager"),
+        ("float32", "adam", "graph"),
+        ("mixed_float16", "adam", "graph"),
+        ("float32", "momentum", "graph"),
+        ("float32", "momentum", "xla"),
+        ("mixed_float16", "momentum", "xla"),
+    ],
+)
+def test_weights_are_those_of_a_run_without(policy, optimizer, mode):
+    """Bit for bit, or to rounding where the two runs are compiled to different arithmetic.
+
+    XLA does so, and so does TensorFlow's arithmetic optimiser with a momentum: where it is
+    switched off (`tf.config.optimizer`), these two runs agree bit for bit as well.
+    """
     trained = []
-    for callbacks in ([], [GradientMonitor(update_ratio=kind == "mlp")]):
-        model = build(kind, policy, jit_compile=jit)
-        fit(model, *callbacks, kind=kind)
+    for callbacks in ([], [GradientMonitor(update_ratio=True)]):
+        momentum = keras.optimizers.SGD(0.01, momentum=0.9)
+        rule = momentum if optimizer == "momentum" else keras.optimizers.Adam()
+        how = {"jit_compile": mode == "xla", "run_eagerly": mode == "eager"}
+        model = build("every kind", policy, rule, **how)
+        fit(model, *callbacks, kind="every kind", epochs=1)
         trained.append(values(model.variables + model.optimizer.variables))
+    may_round = optimizer == "momentum" and mode != "eager"
     for a, b in zip(*trained, strict=True):
-        rounding = jit * 12 * np.finfo(a.dtype).eps if a.dtype.kind == "f" else 0
+        rounding = may_round * 6 * np.finfo(a.dtype).eps if a.dtype.kind == "f" else 0
         assert np.max(np.abs(a - b)) <= rounding * np.max(np.abs(a))
-    assert callbacks[0].norms.shape == (12, len(callbacks[0].layers))
+    assert callbacks[0].norms.shape == (6, len(callbacks[0].layer_names)) == (6, 5)
 
 
 @pytest.mark.parametrize("kind", ["mlp", "cnn", "lstm"])
@@ -90,7 +116,7 @@ def test_norms_are_those_of_a_tape(kind, compiled):
     for step in (0, 5):
         part = slice(16 * step, 16 * step + 16)
         names, expected = reference_norms(model, DATA[kind][part], Y[part])
-        assert monitor.layers == names
+        assert monitor.layer_names == names
         assert monitor.norms[step] == pytest.approx(expected, rel=1e-4)
     assert monitor.steps.tolist() == list(range(6))
 
@@ -121,14 +147,14 @@ def test_norms_far_outside_float32_squares():
         assert monitor.norms[0, 0] == pytest.approx(scale, rel=1e-5)
 
 
-@pytest.mark.parametrize(("every", "expected"), [(1, 12), (5, 3), (100, 1)])
-def test_every_so_many_steps(every, expected):
-    all_steps, some = GradientMonitor(), GradientMonitor(every=every)
+def test_every_so_many_steps():
+    all_steps = GradientMonitor()
     fit(build(), all_steps)
-    fit(build(), some)
-    assert len(some.steps) == expected
-    assert (some.steps % every == 0).all()
-    assert some.norms == pytest.approx(all_steps.norms[some.steps], rel=1e-6)
+    for every, expected in ((1, range(12)), (5, [0, 5, 10]), (100, [0])):
+        some = GradientMonitor(every)
+        fit(build(), some)
+        assert some.steps.tolist() == list(expected)
+        assert some.norms == pytest.approx(all_steps.norms[some.steps], rel=1e-6)
 
 
 def test_steps_per_execution_and_a_short_last_one():
@@ -139,12 +165,18 @@ def test_steps_per_execution_and_a_short_last_one():
     assert four.norms == pytest.approx(one.norms, rel=1e-5)
 
 
-def test_more_steps_than_the_buffer_holds():
-    monitor, model = GradientMonitor(), build()
-    fit(model, monitor, epochs=3, batch_size=1)
-    fit(model, monitor, epochs=1, batch_size=1)
-    assert monitor.steps.tolist() == list(range(4 * 96))
-    assert np.isfinite(monitor.norms).all()
+def test_more_steps_in_an_epoch_than_the_buffer_holds():
+    """The loss is y p, the input 1, a batch one sample: the norms are |y|."""
+    monitor, y = GradientMonitor(), np.linspace(-1, 1, 300, dtype="float32")[:, None]
+    model = keras.Sequential([keras.Input((1,)), layers.Dense(1, use_bias=False)])
+    model.compile(keras.optimizers.SGD(0.0), loss=lambda y, p: y * p)
+    for epochs in (2, 1):
+        model.fit(
+            np.ones_like(y), y, batch_size=1, epochs=epochs, shuffle=False, verbose=0,
+            callbacks=[monitor],
+        )  # fmt: skip
+    assert monitor.steps.tolist() == list(range(900))
+    assert monitor.norms == pytest.approx(np.abs(np.tile(y, (3, 1))), rel=1e-6)
 
 
 def test_data_of_unknown_length():
@@ -179,8 +211,8 @@ def test_frozen_layers_have_no_column():
     model.compile("sgd", "mse")
     monitor = GradientMonitor()
     fit(model, monitor)
-    assert len(monitor.layers) == 2
-    assert not any(model.layers[0].name in name.split("/") for name in monitor.layers)
+    assert len(monitor.layer_names) == 2
+    assert not any(model.layers[0].name in name.split("/") for name in monitor.layer_names)
 
 
 def test_gradient_accumulation_records_every_step():
@@ -222,7 +254,7 @@ def test_custom_train_step_with_two_optimisers():
         trained.append(values(model.trainable_variables))
     (monitor,) = callbacks
     assert all(np.array_equal(a, b) for a, b in zip(*trained, strict=True))
-    assert sorted(name.split("/")[-1] for name in monitor.layers) == ["c", "g"]
+    assert sorted(name.split("/")[-1] for name in monitor.layer_names) == ["c", "g"]
     assert monitor.norms.shape == (12, 2)
     assert (monitor.norms > 0).all()
 
@@ -230,7 +262,39 @@ def test_custom_train_step_with_two_optimisers():
 def test_an_optimiser_that_is_never_called_is_named():
     monitor = GradientMonitor(optimizers=[keras.optimizers.SGD(name="idle")])
     with pytest.warns(UserWarning, match="optimiser 'idle' was never called"):
-        fit(build(), monitor)
+        fit(build(), monitor, epochs=1)
+
+
+class Hidden(keras.Model):
+    """A train_step whose optimiser is no attribute of the model."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense, self.tools = layers.Dense(1), [keras.optimizers.SGD(0.1)]
+        self.dense.build((None, 6))
+        self.built = True
+
+    def train_step(self, data):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(self.dense(data[0]) ** 2)
+        weights = self.dense.trainable_variables
+        self.tools[0].apply(tape.gradient(loss, [v.value for v in weights]), weights)
+        return {"loss": loss}
+
+
+@pytest.mark.parametrize(
+    ("own", "reason"),
+    [("sgd", "optimiser 'sgd\\S*' was never called"), (None, "the model has no optimiser")],
+)
+def test_a_monitor_that_records_nothing_says_it_once(own, reason):
+    """The optimiser that trains stands in a list, where the monitor does not look for it."""
+    model, monitor = Hidden(), GradientMonitor()
+    model.compile(own, "mse")
+    with pytest.warns(UserWarning, match=f"{reason}.*: nothing recorded") as told:
+        fit(model, monitor, epochs=1)
+        fit(model, monitor, epochs=1)
+    assert len(told) == 1
+    assert np.isnan(monitor.norms).all()
 
 
 def test_sparse_gradients_sum_repeated_rows():
@@ -253,6 +317,15 @@ def test_logs_reach_other_callbacks(tmp_path):
     assert history.history["grad/last"][1] == pytest.approx(second[:, -1].mean())
     total = np.sqrt((second**2).sum(axis=1)).mean()
     assert history.history["grad/norm"][1] == pytest.approx(total)
+
+
+def test_logs_hold_every_layer_where_asked_for():
+    monitor = GradientMonitor(log_layers=True)
+    history = fit(build(), monitor).history
+    for layer, norms in zip(monitor.layer_names, monitor.norms.T, strict=True):
+        means = norms.reshape(2, 6).mean(axis=1)
+        assert history[f"grad/layers/{layer}"] == pytest.approx(means)
+    assert sum(name.startswith("grad/layers/") for name in history) == 3
 
 
 def test_everything_is_as_it_was_after_fit_and_after_an_exception():
@@ -286,8 +359,7 @@ def test_a_step_that_raises_leaves_the_optimiser_as_it_was():
 
 
 def exploding():
-    model = build(optimizer=keras.optimizers.SGD(1e6))
-    return model
+    return build(optimizer=keras.optimizers.SGD(1e6))
 
 
 def test_alarm_stops_training_and_names_layer_and_step():
@@ -298,12 +370,20 @@ def test_alarm_stops_training_and_names_layer_and_step():
     assert len(monitor.steps) == 2  # the step that rang is the last one
 
 
+def test_alarm_raises():
+    model, monitor = exploding(), GradientMonitor(on_alarm="raise")
+    with pytest.raises(FloatingPointError, match=r"gradient norm \S+ in layer \S+ at step 1"):
+        fit(model, monitor, epochs=5)
+    assert len(monitor.steps) == 2
+    assert "apply" not in vars(model.optimizer)
+
+
 def test_alarm_calls_back_once():
     calls = []
     monitor = GradientMonitor(on_alarm=lambda *call: calls.append(call), limit=1e6)
     fit(exploding(), monitor)
     ((layer, step, norm),) = calls
-    assert layer in monitor.layers
+    assert layer in monitor.layer_names
     assert step == 1
     assert not norm <= 1e6
 
@@ -388,9 +468,32 @@ def test_probes_at_an_interval_hold_time_steps():
 
 def test_plot_draws_the_norms():
     monitor = GradientMonitor()
-    fit(build(), monitor)
+    with pytest.raises(ValueError, match="the monitor has recorded nothing to plot"):
+        monitor.plot()
+    fit(build(), monitor, epochs=1)
     (image,) = monitor.plot().images
     assert np.allclose(image.get_array(), np.log10(monitor.norms.T))
+
+
+def test_live_redraws_one_picture_after_every_epoch(monkeypatch):
+    """What is shown is measured while it is shown: the figure is closed right afterwards."""
+    steps = []
+
+    class Shown:
+        def update(self, figure):
+            (image,) = figure.axes[0].images
+            steps.append(image.get_array().shape[1])
+
+    def display(figure, display_id):
+        shown = Shown()
+        shown.update(figure)
+        return shown
+
+    monkeypatch.setattr("IPython.display.display", display)
+    open_before = plt.get_fignums()
+    fit(build(), GradientMonitor(live=True), epochs=3)
+    assert steps == [6, 12, 18]
+    assert plt.get_fignums() == open_before
 
 
 REPLICAS = """
@@ -438,7 +541,9 @@ def test_a_monitor_belongs_to_one_model():
         ({"every": 1.5}, "every must be a positive integer; received 1.5"),
         ({"probe_every": 5}, "probe_data must be a pair"),
         ({"probe_every": -1}, "probe_every must be a positive integer; received -1"),
-        ({"on_alarm": "ring"}, "on_alarm must be 'warn', 'stop' or a callable; received 'ring'"),
+        ({"on_alarm": "ring"}, "on_alarm must be 'warn', 'stop', 'raise' or a callable"),
+        ({"optimizers": "sgd"}, "optimizers must be a sequence of keras.Optimizer"),
+        ({"optimizers": []}, "optimizers must be a sequence of keras.Optimizer"),
     ],
 )
 def test_bad_options(options, message):
@@ -454,9 +559,9 @@ def test_update_ratios_must_be_asked_for():
 def test_a_second_fit_compiles_nothing():
     model, monitor = build(), GradientMonitor()
     fit(model, monitor)
-    recording = monitor._recording
+    recording = monitor._recording_function
     fit(model, monitor)
-    assert monitor._recording is recording
+    assert monitor._recording_function is recording
     model.compile("sgd", "mse")
     with pytest.raises(ValueError, match="another optimiser"):
         fit(model, monitor)
@@ -474,3 +579,102 @@ def test_a_model_that_the_first_step_builds():
     assert monitor.norms.shape == (12, 2) and np.isfinite(monitor.norms).all()
     for a, b in zip(values(monitored.weights), values(plain.weights), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_train_on_batch_is_recorded_like_fit():
+    """Weights and norms are those of `fit` on the same batches; one step in 2 is recorded."""
+    fitted, batched, monitor, some = build(), build(), GradientMonitor(), GradientMonitor(2)
+    fit(fitted, monitor, epochs=1)
+    for start in range(0, 96, 16):
+        with some.training_step(batched):
+            batched.train_on_batch(DATA["mlp"][start : start + 16], Y[start : start + 16])
+    for a, b in zip(values(fitted.variables), values(batched.variables), strict=True):
+        assert np.array_equal(a, b)
+    assert some.steps.tolist() == [0, 2, 4]
+    assert np.array_equal(some.norms, monitor.norms[::2])
+    plain = batched.train_function
+    fit(batched, some, epochs=1)  # goes on where the loop ended
+    assert some.steps.tolist() == [0, 2, 4, 6, 8, 10]
+    assert batched.train_function is plain
+
+
+@pytest.mark.parametrize("compiled", [False, True], ids=["eager", "graph"])
+def test_a_loop_of_ones_own_is_recorded(compiled):
+    """The model is not compiled: the optimiser is given to the monitor."""
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(4, "tanh"), layers.Dense(1)])
+    optimizer = keras.optimizers.SGD(0.0)
+    monitor = GradientMonitor(every=2, optimizers=[optimizer])
+
+    def step(x, y):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((model(x, training=True) - y) ** 2)
+        weights = model.trainable_variables
+        optimizer.apply(tape.gradient(loss, [v.value for v in weights]), weights)
+
+    step = tf.function(step) if compiled else step
+    model.compile(loss="mse")  # only for the reference
+    for start in range(0, 80, 16):
+        batch = DATA["mlp"][start : start + 16], Y[start : start + 16]
+        with monitor.training_step(model):
+            step(*batch)
+        step(*batch)  # outside: is not recorded, and disturbs nothing
+    assert monitor.steps.tolist() == [0, 2, 4]
+    for row, start in enumerate((0, 32, 64)):
+        names, expected = reference_norms(
+            model, DATA["mlp"][start : start + 16], Y[start : start + 16]
+        )
+        assert monitor.layer_names == names
+        assert monitor.norms[row] == pytest.approx(expected, rel=1e-4)
+
+
+def test_alarms_and_probes_work_in_a_loop_of_ones_own():
+    model, data = exploding(), (DATA["mlp"], Y)
+    monitor = GradientMonitor(on_alarm="raise", probe_every=1, probe_data=data)
+    with monitor.training_step(model):
+        model.train_on_batch(*data)
+    assert list(monitor.probes) == [1]
+    with pytest.raises(FloatingPointError, match="at step 1"), monitor.training_step(model):
+        model.train_on_batch(*data)
+
+
+def test_an_exception_in_a_training_step_leaves_the_model_as_it_was():
+    model, monitor = build(), GradientMonitor()
+    with pytest.raises(RuntimeError, match="bang"), monitor.training_step(model):
+        recording = model.train_function
+        raise RuntimeError("bang")
+    assert "apply" not in vars(model.optimizer)
+    assert model.train_function is not recording
+    assert monitor.norms.shape[0] == 0
+    with monitor.training_step(model):
+        model.train_on_batch(DATA["mlp"], Y)
+    assert monitor.steps.tolist() == [0]
+
+
+def test_a_training_step_that_records_nothing_says_it_once():
+    model, monitor = build(), GradientMonitor()
+    with pytest.warns(
+        UserWarning, match="no call of a watched optimiser.*nothing recorded"
+    ) as told:
+        for _ in range(3):
+            with monitor.training_step(model):
+                pass
+    assert len(told) == 1
+    assert monitor.norms.shape[0] == 0
+
+
+def test_a_model_compiled_anew_trains_with_its_new_loss_in_a_training_step():
+    model, monitor = build(optimizer=keras.optimizers.SGD(0.0)), GradientMonitor()
+    optimizer, scale = model.optimizer, (1.0, 3.0)
+    for factor in scale:
+        model.compile(optimizer, loss=lambda y, p, f=factor: f * p)
+        model.layers[-2].rate = 0.0
+        with monitor.training_step(model):
+            model.train_on_batch(DATA["mlp"], Y)
+    assert monitor.norms[1] == pytest.approx(3 * monitor.norms[0], rel=1e-5)
+
+
+def test_importing_the_monitor_loads_no_plots(monkeypatch):
+    monkeypatch.delattr(gradutils, "plots", raising=False)
+    monkeypatch.delitem(sys.modules, "gradutils.plots", raising=False)
+    runpy.run_path(gradutils.monitor.__file__)
+    assert "gradutils.plots" not in sys.modules

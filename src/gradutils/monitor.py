@@ -1,4 +1,4 @@
-"""Watch the gradient of every layer through `fit`, where the training step already has it.
+"""Watch the gradient of every layer during training, where the training step already has it.
 
 Needs Keras 3 on TensorFlow (``pip install '.[keras]'``).
 """
@@ -12,39 +12,44 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from gradutils import _checks, plots
+from gradutils import _checks
 from gradutils.probes import Probe, probe
 
-_ROWS = 256  # steps that the buffer in the graph holds between two readings
-_NO_GRADIENT = -1.0  # what the buffer holds where a layer had no gradient; no norm is negative
-_SMALLEST, _LARGEST = 1e-30, 1e30  # float32 sums of squares outside are taken again in float64
+_ROWS = 256  # The buffer in the graph holds this many steps between two readings.
+_NO_GRADIENT = -1.0  # This stands in the buffer where a layer had no gradient: no norm is negative.
+# A float32 sum of squares outside these limits may have lost small terms or overflowed.
+_SMALLEST_SQUARES, _LARGEST_SQUARES = 1e-30, 1e30
 
 Alarm = str | Callable[[str, int, float], None]
 
 
 class _Recorder:
-    """Hooks one optimiser's `apply` and keeps the norms of its gradients in a variable."""
+    """Stands in for one optimiser's `apply`, and keeps the norms of its gradients in a variable.
 
-    def __init__(self, optimizer: keras.Optimizer, model: keras.Model, updates: bool) -> None:
-        self.optimizer, self.updates = optimizer, updates
-        self.densify = bool(model.jit_compile)  # XLA has no tf.unique
-        self.layers: list[str] = []
+    The variable has one row for every call of `apply`: a norm for each layer, then an update ratio
+    for each layer.
+    """
+
+    def __init__(self, optimizer: keras.Optimizer, model: keras.Model, update_ratio: bool) -> None:
+        self.optimizer, self.update_ratio = optimizer, update_ratio
+        self.densify = bool(model.jit_compile)  # XLA cannot compile tf.unique.
+        self.layer_names: list[str] = []
         self.rows = max(_ROWS, 2 * model.steps_per_execution)
-        self.kept = np.empty((0, 0))
+        self.width = 0  # The buffer has no columns before the model is built.
+        self.blocks: list[np.ndarray] = []
         if model.built:
             with model.distribute_strategy.scope():
-                self._allocate({_owner(v) for v in model.trainable_variables})
+                self._allocate({_layer_of(v) for v in model.trainable_variables})
 
-    def _allocate(self, owners: Collection[str]) -> None:
+    def _allocate(self, layer_names: Collection[str]) -> None:
         options = {
             "trainable": False,
             "synchronization": tf.VariableSynchronization.ON_READ,
             "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA,
         }
-        width = 2 * len(owners)
-        self.buffer = tf.Variable(tf.zeros((self.rows, width), tf.float64), **options)
+        self.width = 2 * len(layer_names)
+        self.buffer = tf.Variable(tf.zeros((self.rows, self.width), tf.float64), **options)
         self.count = tf.Variable(0, dtype=tf.int64, **options)
-        self.kept = np.empty((0, width))
 
     @contextmanager
     def hooked(self) -> Iterator[None]:
@@ -55,13 +60,13 @@ class _Recorder:
             variables = trainable_variables or self.optimizer._trainable_variables
             grads, variables = list(grads), list(variables)
             if all(g is None for g in grads):
-                return apply(grads, variables)  # Keras says what it makes of no gradient at all
-            self.layers = list(dict.fromkeys(_owner(v) for v in variables))
-            if not self.kept.shape[1]:  # the model was built by this step
+                return apply(grads, variables)  # Keras explains what is wrong.
+            self.layer_names = list(dict.fromkeys(_layer_of(v) for v in variables))
+            if not self.width:  # This very step has built the model.
                 with tf.init_scope():
-                    self._allocate(self.layers)
+                    self._allocate(self.layer_names)
             norms = self._gradient_norms(grads, variables)
-            before = [tf.identity(v.value) for v in variables] if self.updates else []
+            before = [tf.identity(v.value) for v in variables] if self.update_ratio else []
             result = apply(grads, variables)
             self._write(tf.concat([norms, self._update_ratios(before, variables)], axis=0))
             return result
@@ -73,46 +78,62 @@ class _Recorder:
             del self.optimizer.__dict__["apply"]
 
     def _gradient_norms(self, grads: list, variables: list) -> tf.Tensor:
-        pairs = [(_owner(v), g) for v, g in zip(variables, grads, strict=True) if g is not None]
+        pairs = [(_layer_of(v), g) for v, g in zip(variables, grads, strict=True) if g is not None]
         owners, present = [owner for owner, _ in pairs], [g for _, g in pairs]
         if tf.distribute.get_strategy().num_replicas_in_sync > 1:
             present = tf.distribute.get_replica_context().all_reduce("sum", present)
         dense = [_without_repeats(g, self.densify) for g in present]
         norms = tf.sqrt(self._by_layer(owners, _sums_of_squares(dense)))
         norms /= tf.cast(_loss_scale(self.optimizer), tf.float64)
-        has_gradient = [layer in owners for layer in self.layers]
+        has_gradient = [name in owners for name in self.layer_names]
         return tf.where(has_gradient, norms, tf.constant(_NO_GRADIENT, tf.float64))
 
     def _update_ratios(self, before: list, variables: list) -> tf.Tensor:
-        if not self.updates:
-            return tf.fill([len(self.layers)], tf.constant(np.nan, tf.float64))
+        if not self.update_ratio:
+            return tf.fill([len(self.layer_names)], tf.constant(np.nan, tf.float64))
         change = [v.value - b for v, b in zip(variables, before, strict=True)]
-        owners = [_owner(v) for v in variables]
+        owners = [_layer_of(v) for v in variables]
         squares = self._by_layer(owners, _sums_of_squares(change))
         return tf.sqrt(squares / self._by_layer(owners, _sums_of_squares(before)))
 
     def _by_layer(self, owners: list[str], squares: tf.Tensor) -> tf.Tensor:
         """Sums over each layer's variables, shape (layers,); 0 for a layer that has none."""
-        rows = [self.layers.index(owner) for owner in owners]
-        return tf.math.unsorted_segment_sum(squares, rows, len(self.layers))
+        rows = [self.layer_names.index(owner) for owner in owners]
+        return tf.math.unsorted_segment_sum(squares, rows, len(self.layer_names))
 
     def _write(self, row: tf.Tensor) -> None:
-        row = tf.pad(row, [[0, self.kept.shape[1] - 2 * len(self.layers)]])
+        row = tf.pad(row, [[0, self.width - 2 * len(self.layer_names)]])
         place = tf.reshape(self.count.read_value() % self.rows, (1, 1))
         rows = tf.tensor_scatter_nd_update(self.buffer.read_value(), place, row[None])
         self.buffer.assign(rows)
         self.count.assign_add(1)
 
-    def read(self) -> np.ndarray:
-        """Move the rows written since the last reading out of the graph, and return them all."""
-        new = int(self.count.read_value()) if self.kept.shape[1] else 0
-        if new:
-            self.kept = np.concatenate([self.kept, self.buffer.read_value().numpy()[:new]])
+    def written(self) -> int:
+        """Return how many rows were written since the last reading."""
+        return int(self.count.read_value()) if self.width else 0
+
+    def forget(self) -> None:
+        """Forget the rows that were written since the last reading."""
+        if self.width:
             self.count.assign(0)
-        return self.kept
+
+    def read(self) -> np.ndarray:
+        """Move the rows written since the last reading out of the graph, and return them."""
+        new = self.written()
+        if not new:
+            return np.empty((0, self.width))
+        self.blocks.append(self.buffer.read_value().numpy()[:new].copy())
+        self.count.assign(0)
+        return self.blocks[-1]
+
+    def rows_read(self) -> np.ndarray:
+        """Return all rows that were ever read."""
+        self.blocks = [np.concatenate([np.empty((0, self.width)), *self.blocks])]
+        return self.blocks[0]
 
 
-def _owner(variable: keras.Variable) -> str:
+def _layer_of(variable: keras.Variable) -> str:
+    """The path of the layer that a variable belongs to."""
     return variable.path.rsplit("/", 1)[0]
 
 
@@ -124,7 +145,11 @@ def _loss_scale(optimizer: keras.Optimizer) -> Any:
 
 
 def _sums_of_squares(tensors: list) -> tf.Tensor:
-    """Float64 sums of squares, shape (tensors,); a float32 pass, and a second one if it fails."""
+    """Sums of squares in float64, shape (tensors,).
+
+    They are computed in float32, which is fast, and once more in float64 if one of them lies
+    outside the range in which float32 can be trusted.
+    """
     double = any(t.dtype == tf.float64 for t in tensors)
     halves = [tf.nn.l2_loss(tf.cast(t, tf.float64 if double else tf.float32)) for t in tensors]
     fast = 2 * tf.cast(tf.stack(halves), tf.float64)
@@ -132,7 +157,7 @@ def _sums_of_squares(tensors: list) -> tf.Tensor:
     def exact() -> tf.Tensor:
         return tf.stack([2 * tf.nn.l2_loss(tf.cast(t, tf.float64)) for t in tensors])
 
-    in_range = tf.reduce_all((fast > _SMALLEST) & (fast < _LARGEST))
+    in_range = tf.reduce_all((fast > _SMALLEST_SQUARES) & (fast < _LARGEST_SQUARES))
     return tf.cond(in_range, lambda: fast, exact)
 
 
@@ -147,32 +172,39 @@ def _without_repeats(gradient: Any, densify: bool) -> tf.Tensor:
 
 
 class GradientMonitor(keras.callbacks.Callback):
-    """Record the norm of every layer's weight gradient at every step of `fit`.
+    """Record the norm of every layer's weight gradient at every training step.
 
     The norms are taken inside the training step, of the gradients that the optimiser receives: no
     second backward pass. They are the raw ones: before clipping, with the loss scale divided out,
-    summed over replicas. The trained weights are those of a run without the monitor, bit by bit
-    (with XLA, which compiles two programs, to rounding).
+    summed over replicas. The trained weights are those of a run without the monitor: bit by bit in
+    eager mode, to rounding where TensorFlow or XLA compiles the two runs to different arithmetic.
+
+    Give it to `fit` as a callback. Where `train_on_batch` or a loop of your own trains the model,
+    put every step into ``with monitor.training_step(model):``.
 
     Parameters
     ----------
     every : int
-        Record one step in so many. The other steps run the model's own training function.
+        Record the steps whose numbers are multiples of `every`: 1 records all, 50 records steps 0,
+        50, 100 and so on. The other steps run the model's own training function.
     update_ratio : bool
         Also record the norm of each layer's update over the norm of its weights.
     probe_every : int
-        Every so many steps, `gradutils.probes.probe` the model on `probe_data`; 0 for never. A
-        recurrent layer's record there holds the gradient of every time step.
+        Every `probe_every` steps, `gradutils.probes.probe` the model on `probe_data`; 0 for never.
+        A recurrent layer's record there holds the gradient of every time step.
     probe_data : tuple, optional
         (x, y) for these probes.
-    on_alarm : "warn", "stop" or callable, optional
-        What to do at the first norm that is not finite or exceeds `limit`; a callable receives
-        the layer's name, the step and the norm. Checked after every recorded step. A layer
+    on_alarm : "warn", "stop", "raise" or callable, optional
+        What to do at the first norm that is not finite or exceeds `limit`: warn; warn and stop
+        training after this step; raise FloatingPointError; or call with the layer's name, the step
+        and the norm. Checked after every recorded step, done once in a monitor's life. A layer
         without a gradient, such as a head without a loss, raises no alarm.
     limit : float
-        Norm above which `on_alarm` is called.
+        Norm above which `on_alarm` acts.
     live : bool
         In a notebook, redraw the heat map after every epoch.
+    log_layers : bool
+        Also write each layer's norm into `logs` (see Notes).
     optimizers : sequence of keras.Optimizer, optional
         Those to watch; by default all that are attributes of the model.
 
@@ -180,20 +212,27 @@ class GradientMonitor(keras.callbacks.Callback):
     ----------
     steps : ndarray of int, shape (recorded,)
         Numbers of the recorded steps, from 0, over all epochs.
-    layers : list of str
+    layer_names : list of str
         Paths of the layers that have trainable weights.
     norms : ndarray, shape (recorded, layers)
         NaN where a layer had no gradient.
     update_ratios : ndarray, shape (recorded, layers)
     probes : dict of int to gradutils.probes.Probe
+        The probes, by the number of steps done before.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not one of the above.
 
     Notes
     -----
-    `logs` receives `grad/norm`, the norm over all layers, and `grad/first` and `grad/last`, those
-    of the first and the last layer with a gradient, at every epoch's end (mean over the epoch's
-    recorded steps): list the monitor before CSVLogger or TensorBoard. A step that raises ends
-    `fit` without `on_train_end`; the optimiser is as it was all the same, because it is hooked
-    during the training function's calls only.
+    At every epoch's end `logs` receives means over the epoch's recorded steps: `grad/norm`, the
+    norm over all layers; `grad/first` and `grad/last`, those of the first and the last layer with
+    a gradient; with `log_layers`, `grad/layers/NAME` for every layer, NaN for one without a
+    gradient. List the monitor before the callbacks that read them: CSVLogger, TensorBoard. A step
+    that raises ends `fit` without `on_train_end`; the optimiser is as it was all the same, because
+    it is changed during the training function's calls only.
 
     Examples
     --------
@@ -217,31 +256,23 @@ class GradientMonitor(keras.callbacks.Callback):
         on_alarm: Alarm | None = None,
         limit: float = 1e6,
         live: bool = False,
+        log_layers: bool = False,
         optimizers: Sequence[keras.Optimizer] | None = None,
     ) -> None:
         super().__init__()
-        _checks.positive_integers(every=every)
-        if probe_every != 0:
-            _checks.positive_integers(probe_every=probe_every)
-        _checks.positive(limit=limit)
-        if probe_every and probe_data is None:
-            raise ValueError(
-                "probe_data must be a pair (x, y) where probe_every is set; received None"
-            )
-        if not (on_alarm in (None, "warn", "stop") or callable(on_alarm)):
-            raise ValueError(
-                f"on_alarm must be 'warn', 'stop' or a callable; received {on_alarm!r}"
-            )
+        _check_options(every, probe_every, probe_data, on_alarm, limit, optimizers)
         self.every, self.update_ratio = every, update_ratio
         self.probe_every, self.probe_data = probe_every, probe_data
-        self.on_alarm, self.limit, self.live = on_alarm, limit, live
+        self.on_alarm, self.limit = on_alarm, limit
+        self.live, self.log_layers = live, log_layers
         self.optimizers = optimizers
         self.probes: dict[int, Probe] = {}
         self._recorders: list[_Recorder] = []
         self._steps: list[int] = []
         self._step = self._unread = self._epoch_start = 0
-        self._rung = False
-        self._own: Any = None
+        self._alarm_given = self._silence_told = False
+        self._plain_function: Any = None
+        self._recording_function: Any = None
         self._display: Any = None
 
     @property
@@ -250,36 +281,56 @@ class GradientMonitor(keras.callbacks.Callback):
         return np.array(self._steps, dtype=int)
 
     @property
-    def layers(self) -> list[str]:
+    def layer_names(self) -> list[str]:
         """Paths of the layers that the optimisers train."""
-        return [layer for recorder in self._recorders for layer in recorder.layers]
+        return [name for recorder in self._recorders for name in recorder.layer_names]
 
     @property
     def norms(self) -> np.ndarray:
-        """Gradient norms, shape (recorded, layers)."""
+        """Gradient norms, shape (recorded, layers); NaN where a layer had no gradient."""
         norms = self._columns(0)
-        return np.where(norms < 0, np.nan, norms)
+        return np.where(norms == _NO_GRADIENT, np.nan, norms)
 
     @property
     def update_ratios(self) -> np.ndarray:
-        """Norm of each update over the norm of the weights, shape (recorded, layers)."""
+        """Norm of each update over the norm of the weights, shape (recorded, layers).
+
+        Raises
+        ------
+        ValueError
+            If the monitor was made without `update_ratio=True`.
+        """
         if not self.update_ratio:
             raise ValueError("update_ratio must be True to record update ratios; received False")
         ratios = self._columns(1)
-        return np.where(ratios < 0, np.nan, ratios)
+        return np.where(ratios == _NO_GRADIENT, np.nan, ratios)
 
     def _columns(self, half: int) -> np.ndarray:
+        """All norms (half 0) or update ratios (half 1), `_NO_GRADIENT` where there was none."""
+        if self._unread:
+            self._read()
         blocks = [np.empty((len(self._steps), 0))]
         for recorder in self._recorders:
-            rows, width = recorder.read(), len(recorder.layers)
+            rows, width = recorder.rows_read(), len(recorder.layer_names)
             # An optimiser that is called less than once a step fills fewer rows.
             block = np.full((len(self._steps), width), _NO_GRADIENT)
             block[: len(rows)] = rows[: len(block), half * width : (half + 1) * width]
             blocks.append(block)
         return np.concatenate(blocks, axis=1)
 
+    def _read(self) -> list[np.ndarray]:
+        """Empty every recorder's buffer, and return the rows that were in it."""
+        self._unread = 0
+        return [recorder.read() for recorder in self._recorders]
+
     def on_train_begin(self, logs: dict | None = None) -> None:
-        """Prepare a second training function, the one that records."""
+        """Prepare a second training function, the one that records.
+
+        Raises
+        ------
+        ValueError
+            If the monitor has recorded another optimiser before.
+        """
         attributes = {id(value): value for value in vars(self.model).values()}.values()
         found = self.optimizers or [v for v in attributes if isinstance(v, keras.Optimizer)]
         if not self._recorders:
@@ -288,62 +339,148 @@ class GradientMonitor(keras.callbacks.Callback):
             raise ValueError(
                 "the monitor has recorded another optimiser: make a new GradientMonitor"
             )
-        if self.model.train_function is not self._own:  # a first fit, or compiled anew
-            self._own = self.model.train_function
+        if self.model.train_function is not self._plain_function:  # a first run, or compiled anew
+            self._plain_function = self.model.train_function
             self.model.make_train_function(force=True)
-            self._recording, self.model.train_function = self.model.train_function, self._own
+            self._recording_function = self.model.train_function
+            self.model.train_function = self._plain_function
+        if self._unread:
+            self._read()
+        for recorder in self._recorders:
+            recorder.forget()  # These rows were written outside the blocks of `training_step`.
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Remember where the epoch's rows begin."""
         self._epoch_start = len(self._steps)
 
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
-        """Put the recording function in place where one of the coming steps is due."""
-        self._begin = batch
-        due = -(-self._step // self.every) * self.every
-        self._records = due < self._step + self.model.steps_per_execution
-        if self._records:
+        """Put the recording function in place if one of the coming steps is to be recorded."""
+        self._first_batch = batch
+        self._recorded = self._is_due(self.model.steps_per_execution)
+        if self._recorded:
             self.model.train_function = self._record
 
+    def _is_due(self, coming: int) -> bool:
+        """Whether one of the coming steps is to be recorded."""
+        next_due = -(-self._step // self.every) * self.every
+        return next_due < self._step + coming
+
     def _record(self, iterator: Any) -> Any:
-        self.model.train_function = self._own
+        self.model.train_function = self._plain_function
+        with self._hooked():
+            return self._recording_function(iterator)
+
+    @contextmanager
+    def _hooked(self) -> Iterator[None]:
+        """Record every call of a watched optimiser's `apply` inside the block."""
         with ExitStack() as hooks:
             for recorder in self._recorders:
                 hooks.enter_context(recorder.hooked())
-            return self._recording(iterator)
+            yield
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        """Count the steps; read the buffer before it is full, or to see whether to ring."""
-        done = batch - self._begin + 1
-        if self._records:
-            if done > 1:  # the last execution of an epoch may hold fewer steps than it reports
-                done = max(len(r.read()) for r in self._recorders) - len(self._steps)
-            self._steps += range(self._step, self._step + done)
-            self._unread += done
+        """Count the steps that were done, and look at what was recorded of them."""
+        done = batch - self._first_batch + 1
+        if self._recorded and done > 1:
+            # The last execution of an epoch may hold fewer steps than it reports.
+            done = self._rows_written() - self._unread
+        self._finish(done, self._recorded)
+
+    @contextmanager
+    def training_step(self, model: keras.Model) -> Iterator[None]:
+        """Record one training step that is not made by `fit`, for use in a `with` statement.
+
+        The step may be a call of `train_on_batch`, or a tape and an optimiser of your own. A
+        `tf.function` records if it is called for the first time inside the block, because it is
+        traced then. Norms, `every`, probes and alarms are as in `fit`; only "stop" cannot end a
+        loop that is not Keras' own: it sets `model.stop_training`, for the loop to look at. There
+        are no epochs, so nothing is written into `logs`.
+
+        Parameters
+        ----------
+        model : keras.Model
+            The model that is trained. Its optimisers are found among its attributes; others are
+            given as `optimizers` when the monitor is made.
+
+        Returns
+        -------
+        context manager
+
+        Raises
+        ------
+        ValueError
+            If the monitor has recorded another model's optimiser before.
+        FloatingPointError
+            At the first alarm, with `on_alarm="raise"`.
+
+        Examples
+        --------
+        >>> import keras, numpy as np
+        >>> model = keras.Sequential([keras.Input((3,)), keras.layers.Dense(1)])
+        >>> model.compile("sgd", "mse")
+        >>> monitor = GradientMonitor()
+        >>> for step in range(5):
+        ...     with monitor.training_step(model):
+        ...         _ = model.train_on_batch(np.ones((16, 3)), np.zeros((16, 1)))
+        >>> monitor.norms.shape
+        (5, 1)
+        """
+        self.set_model(model)
+        model.make_train_function()
+        self.on_train_begin()
+        due = self._is_due(1)
+        with ExitStack() as block:
+            if due:
+                block.enter_context(self._hooked())
+                block.callback(setattr, model, "train_function", self._plain_function)
+                model.train_function = self._recording_function
+            yield
+        done = self._rows_written() if due else 0
+        if due and not done:
+            self._tell_silence(
+                "the block made no call of a watched optimiser's apply, or made it in a function "
+                "that was traced before"
+            )
+        self._finish(max(done, 1), recorded=done > 0)
+        if due:  # Read now: a function traced in the block also writes when it is called outside.
+            self._read()
+
+    def _rows_written(self) -> int:
+        return max((recorder.written() for recorder in self._recorders), default=0)
+
+    def _finish(self, done: int, recorded: bool) -> None:
+        """Count steps that were done; then read, check and probe as far as it is time to."""
         before, self._step = self._step, self._step + done
-        if self.on_alarm and self._records:
-            self._ring(self._columns(0)[-done:])
+        if recorded:
+            self._steps += range(before, self._step)
+            self._unread += done
+        if self._unread and self.on_alarm:
+            self._check_alarm(self._read())
         elif self._unread > _ROWS // 2:
             self._read()
         if self.probe_every and before // self.probe_every != self._step // self.probe_every:
             self.probes[self._step] = probe(self.model, *self.probe_data)
 
-    def _read(self) -> None:
-        for recorder in self._recorders:
-            recorder.read()
-        self._unread = 0
+    def _check_alarm(self, blocks: list[np.ndarray]) -> None:
+        """Give the alarm, if it was not given before, for the first bad norm of the rows."""
+        bad = []
+        for recorder, block in zip(self._recorders, blocks, strict=True):
+            norms = block[:, : len(recorder.layer_names)]
+            for row, column in np.argwhere(~(norms <= self.limit))[:1]:
+                steps = self._steps[-len(block) :]  # An optimiser may be called twice a step.
+                step = steps[min(row, len(steps) - 1)]
+                bad.append((step, recorder.layer_names[column], float(norms[row, column])))
+        if bad and not self._alarm_given:
+            self._alarm_given = True
+            step, layer, norm = min(bad, key=lambda found: found[0])
+            self._give_alarm(layer, step, norm)
 
-    def _ring(self, norms: np.ndarray) -> None:
-        self._unread = 0
-        bad = ~(norms <= self.limit)
-        if not bad.any() or self._rung:
-            return
-        self._rung = True
-        row, column = np.argwhere(bad)[0]
-        layer, step = self.layers[column], self._steps[row - len(norms)]
-        message = f"gradient norm {norms[row, column]:.3g} in layer {layer} at step {step}"
+    def _give_alarm(self, layer: str, step: int, norm: float) -> None:
+        message = f"gradient norm {norm:.3g} in layer {layer} at step {step}"
         if callable(self.on_alarm):
-            self.on_alarm(layer, step, float(norms[row, column]))
+            self.on_alarm(layer, step, norm)
+        elif self.on_alarm == "raise":
+            raise FloatingPointError(message)
         else:
             warnings.warn(message, stacklevel=2)
         self.model.stop_training |= self.on_alarm == "stop"
@@ -351,28 +488,53 @@ class GradientMonitor(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Write the epoch's means into `logs`; redraw the live picture."""
         norms = self._columns(0)[self._epoch_start :]
-        self._unread = 0
-        has_gradient = ~(norms < 0)
-        present = np.where(has_gradient, norms, 0.0)
-        counts = has_gradient.sum(axis=0)
-        if logs is not None and counts.any():
-            means = present.sum(axis=0)[counts > 0] / counts[counts > 0]
-            logs["grad/norm"] = float(np.sqrt((present**2).sum(axis=1)).mean())
-            logs["grad/first"], logs["grad/last"] = float(means[0]), float(means[-1])
-        if self.live:
+        if logs is not None and (norms != _NO_GRADIENT).any():
+            logs |= self._epoch_means(norms)
+        if self.live and norms.size:
             self._show()
 
+    def _epoch_means(self, norms: np.ndarray) -> dict[str, float]:
+        """Means over steps of the norms of all layers together, of the first, the last and each."""
+        has_gradient = norms != _NO_GRADIENT
+        counts = has_gradient.sum(axis=0)  # (layers,)
+        norms = np.where(has_gradient, norms, 0.0)
+        means = np.where(counts > 0, norms.sum(axis=0) / np.maximum(counts, 1), np.nan)
+        first, last = np.flatnonzero(counts)[[0, -1]]
+        result = {
+            "grad/norm": np.sqrt((norms**2).sum(axis=1)).mean(),
+            "grad/first": means[first],
+            "grad/last": means[last],
+        }
+        if self.log_layers:
+            names = [f"grad/layers/{name}" for name in self.layer_names]
+            result |= dict(zip(names, means, strict=True))
+        return {name: float(value) for name, value in result.items()}
+
     def on_train_end(self, logs: dict | None = None) -> None:
-        """Warn of an optimiser that was asked for and never called."""
-        for recorder in self._recorders:
-            if not len(recorder.read()) and (self.optimizers or len(self._recorders) == 1):
-                name = recorder.optimizer.name
-                warnings.warn(
-                    f"optimiser {name!r} was never called: nothing recorded", stacklevel=2
-                )
+        """Say it, once, if nothing was recorded of an optimiser that should have been."""
+        if self._unread:
+            self._read()
+        idle = [r.optimizer.name for r in self._recorders if not len(r.rows_read())]
+        nothing = len(idle) == len(self._recorders)
+        if self._step and idle and (self.optimizers or nothing):
+            names = ", ".join(map(repr, idle))
+            self._tell_silence(f"optimiser {names} was never called")
+        elif self._step and nothing:
+            self._tell_silence("the model has no optimiser among its attributes")
+
+    def _tell_silence(self, reason: str) -> None:
+        if not self._silence_told:
+            self._silence_told = True
+            warnings.warn(
+                f"{reason}: nothing recorded. Pass the optimisers that train the model as "
+                "GradientMonitor(optimizers=[...])",
+                stacklevel=3,
+            )
 
     def _show(self) -> None:
         from IPython.display import display
+
+        from gradutils import plots
 
         ax = self.plot()
         if self._display is None:
@@ -391,5 +553,37 @@ class GradientMonitor(keras.callbacks.Callback):
         Returns
         -------
         matplotlib Axes
+
+        Raises
+        ------
+        ValueError
+            If nothing was recorded.
         """
+        from gradutils import plots
+
+        if not self.norms.size:
+            raise ValueError("the monitor has recorded nothing to plot: train the model first")
         return plots.step_heatmap(self.norms, xlabel="recorded step", ax=ax)
+
+
+def _check_options(
+    every: Any, probe_every: Any, probe_data: Any, on_alarm: Any, limit: Any, optimizers: Any
+) -> None:
+    """Raise a ValueError that names the first argument that a monitor cannot use."""
+    _checks.positive_integers(every=every)
+    if probe_every != 0:
+        _checks.positive_integers(probe_every=probe_every)
+    _checks.positive(limit=limit)
+    if probe_every and probe_data is None:
+        raise ValueError("probe_data must be a pair (x, y) where probe_every is set; received None")
+    if not (on_alarm in (None, "warn", "stop", "raise") or callable(on_alarm)):
+        raise ValueError(
+            f"on_alarm must be 'warn', 'stop', 'raise' or a callable; received {on_alarm!r}"
+        )
+    is_sequence = isinstance(optimizers, Sequence) and not isinstance(optimizers, str)
+    if optimizers is not None and not (
+        is_sequence and optimizers and all(isinstance(o, keras.Optimizer) for o in optimizers)
+    ):
+        raise ValueError(
+            f"optimizers must be a sequence of keras.Optimizer; received {optimizers!r}"
+        )
