@@ -394,3 +394,70 @@ def test_up_to_three_layers_are_named_and_more_are_counted(monkeypatch):
         layers = [record(name=name, backward=10.0 ** (-3 + i)) for i, name in enumerate("abcd")]
         found, _ = judged(monkeypatch, *layers[:count], thresholds={"vanishing": 0.5})
         assert text in f"{found}\n"
+
+
+# Causes that one probe shows: a model that has it, and a sound twin
+
+
+def test_a_layer_that_the_loss_does_not_depend_on_is_named():
+    def cut(h):
+        return keras.ops.cast(keras.ops.argmax(h, -1), "float32")[:, None]
+
+    def model(*middle):
+        return keras.Sequential(
+            [keras.Input((16,)), layers.Dense(8), *middle, layers.Dense(5, name="head")]
+        )
+
+    found = diagnose(model(layers.Lambda(cut, output_shape=(1,), name="decode")), X, Y, LOSS)
+    assert found.verdict == "disconnected"
+    assert "ends at" in found.findings[0].evidence and "decode" in found.findings[0].evidence
+    assert diagnose(model(), X, Y, LOSS).verdict == "healthy"
+
+
+def test_nothing_returns_from_the_loss():
+    def diagnosed(bias, target):
+        start = keras.initializers.Constant(bias)
+        last = layers.Dense(1, "relu", bias_initializer=start)
+        model = keras.Sequential([keras.Input((16,)), layers.Dense(8, "tanh"), last])
+        return diagnose(model, X, np.full((64, 1), target), "mse")
+
+    dead = diagnosed(bias=-99.0, target=1.0)
+    assert dead.verdict == "vanishing"
+    assert "nothing comes back" in dead.findings[0].evidence
+    assert diagnosed(bias=0.5, target=1.0).verdict == "healthy"
+    assert diagnosed(bias=-99.0, target=0.0).verdict == "healthy"  # solved: its gradients are 0 too
+
+
+@pytest.mark.parametrize(("epsilon", "verdict"), [(0.0, "non-finite"), (1e-6, "healthy")])
+def test_a_derivative_that_is_undefined_at_some_rows(epsilon, verdict):
+    def length(h):
+        return keras.ops.sqrt(keras.ops.sum(h * h, -1, keepdims=True) + epsilon)
+
+    own = layers.Lambda(length, output_shape=(1,))
+    model = keras.Sequential(
+        [keras.Input((16,)), layers.Dense(8, use_bias=False), own, layers.Dense(1)]
+    )
+    x = X.copy()
+    x[::4] = 0
+    found = diagnose(model, x, np.ones((64, 1)), "mse")
+    assert found.verdict == verdict
+    if found.findings:
+        assert "25% of the rows" in found.findings[0].evidence
+        assert "epsilon" in found.findings[0].advice
+
+
+@pytest.mark.parametrize(
+    ("initial", "verdict"), [(0.05, "equal units"), (0.0, "equal units"), (None, "healthy")]
+)
+def test_units_that_are_copies(initial, verdict):
+    draw = normal(1) if initial is None else keras.initializers.Constant(initial)
+    dense = [layers.Dense(n, a, kernel_initializer=draw) for n, a in ((8, "tanh"), (5, None))]
+    assert diagnose(keras.Sequential([keras.Input((16,)), *dense]), X, Y, LOSS).verdict == verdict
+
+
+def test_sparse_inputs_are_no_fault():
+    rows = np.eye(64, 20_000, dtype="float32")
+    model = keras.Sequential([keras.Input((20_000,)), layers.Dense(8, "relu"), layers.Dense(5)])
+    assert diagnose(model, rows, Y, LOSS).verdict == "healthy"
+    dense = np.full_like(rows, 5e-5)
+    assert diagnose(model, dense, Y, LOSS).verdict == "vanishing"

@@ -58,6 +58,11 @@ THRESHOLDS = {
         "decades between 1 and the root mean square of what the first layer receives",
         "inputs of unit variance: LeCun et al. 1998",
     ),
+    "solved": Threshold(
+        1e-3,
+        "size of the loss up to which gradients of exactly 0 are those of a solved task",
+        "a solved task has no gradient and no loss",
+    ),
     "underflow": Threshold(
         0.5,
         "decades of the first layer's signal that a larger loss scale brings back",
@@ -73,7 +78,8 @@ class Finding:
     Attributes
     ----------
     kind : str
-        "non-finite", "exploding", "vanishing", "dead units" or "saturated".
+        "non-finite", "disconnected", "exploding", "vanishing", "dead units", "saturated" or
+        "equal units".
     layers : list of str
         The layers that show it.
     figure, threshold : float
@@ -199,14 +205,17 @@ def diagnose(
     given = dict(thresholds or {})
     limits |= given
     # Of two limits that the caller gives, the one for adaptive optimisers is the more specific.
-    if _is_adaptive(model) and ("vanishing, adaptive" in given or "vanishing" not in given):
+    adaptive = _is_adaptive(model)
+    if adaptive and ("vanishing, adaptive" in given or "vanishing" not in given):
         limits["vanishing"] = limits["vanishing, adaptive"]
     seen = probe(model, x, y, loss)
-    findings = _nonfinite(seen)
+    findings = _nonfinite(seen) or _disconnected(seen) or _nothing_returns(seen, limits)
     if not findings:
         scale = _rescuing_scale(model, seen)
         rescued = probe(model, x, y, loss, loss_scale=scale) if scale else None
-        findings = _units(seen, limits) + _trend(seen, rescued, limits) + _scale(seen, limits)
+        # Copies come first: equal weights can be the cause of a signal that vanishes.
+        findings = _equal_units(seen) + _units(seen, limits) + _trend(seen, rescued, limits)
+        findings += _scale(seen, limits, adaptive)
     verdict = findings[0].kind if findings else "healthy"
     return Diagnosis(verdict, findings, seen.layers, seen.loss)
 
@@ -255,11 +264,15 @@ def _nonfinite(seen: Probe) -> list[Finding]:
                     "04_jacobian_products",
                 ),
                 "backward signal": (
-                    "Clip by global norm; in float16, lower the loss scale.",
-                    "13_clipping",
+                    "Look for a derivative that is undefined, as of sqrt, norm, log or a quotient "
+                    "at 0: add an epsilon inside, or use a safe form. Clipping cannot mend NaN. In "
+                    "float16, lower the loss scale.",
+                    "03_backpropagation",
                 ),
             }[what]
             evidence = f"{count} NaN or inf, first in the {what} of {bad[0].name}"
+            if what == "backward signal" and bad[0].nonfinite_rows:
+                evidence += f", in {bad[0].nonfinite_rows:.0%} of the rows"
             names = [layer.name for layer in bad]
             return [Finding("non-finite", names, count, 0, evidence, advice, chapter)]
     if not np.isfinite(seen.loss):
@@ -267,6 +280,53 @@ def _nonfinite(seen: Probe) -> list[Finding]:
         return [Finding("non-finite", [], seen.loss, 0, "the loss is not finite, every layer is",
                         advice, "04_jacobian_products")]  # fmt: skip
     return []
+
+
+def _disconnected(seen: Probe) -> list[Finding]:
+    """Weights that the loss does not depend on; a head without a loss is no fault."""
+    cut = [layer for layer in seen.layers if layer.disconnected]
+    if not cut or seen.outputs > 1:
+        return []
+    after = seen.layers[seen.layers.index(cut[-1]) + 1 :]
+    evidence = f"no gradient (None, not 0) reaches {len(cut)} layers with weights"
+    if after:
+        evidence += f"; the path from the loss ends at {after[0].name}"
+    advice = (
+        "Replace what has no derivative (argmax, round, a cast to integers, stop_gradient, NumPy) "
+        "by a differentiable form, such as softmax for argmax."
+    )
+    names = [layer.name for layer in cut]
+    return [Finding("disconnected", names, len(cut), 0, evidence, advice, "03_backpropagation")]
+
+
+def _nothing_returns(seen: Probe, limits: Mapping[str, float]) -> list[Finding]:
+    """Every gradient is exactly 0, though the loss is not small."""
+    trunk = _trunk(seen.layers)
+    loss, limit = abs(seen.loss), limits["solved"]
+    if not trunk or loss <= limit or any(layer.gradient_norm != 0 for layer in trunk):
+        return []
+    last = trunk[-1]
+    if last.backward:
+        where = f"the activation {last.activation or 'after it'} is flat, in {last.name}"
+        advice = "Use a linear output, or reset the last layer's bias; scale what it receives."
+    else:
+        where = "the loss itself is flat at these outputs"
+        advice = (
+            "Compute the loss from logits (from_logits=True), or match the last activation to it: "
+            "a clipped probability has no gradient."
+        )
+    evidence = f"nothing comes back from the loss of {seen.loss:.3g}, every gradient is 0: {where}"
+    return [Finding("vanishing", [last.name], loss, limit, evidence, advice, "09_activations")]
+
+
+def _equal_units(seen: Probe) -> list[Finding]:
+    """Units that compute the same and are moved alike stay copies of each other."""
+    bad = [layer.name for layer in _trunk(seen.layers) if layer.equal_units]
+    if not bad:
+        return []
+    evidence = "all units of a layer have equal incoming weights and equal gradients: they stay so"
+    advice = "Draw the weights at random: He for ReLU, Glorot for tanh; zeros suit biases only."
+    return [Finding("equal units", bad, len(bad), 0, evidence, advice, "10_initialization")]
 
 
 def _trend(seen: Probe, rescued: Probe | None, limits: Mapping[str, float]) -> list[Finding]:
@@ -296,14 +356,21 @@ def _about_to_leave_zero(trunk: list[LayerRecord]) -> bool:
     return trunk[0].backward == 0 and bool(zero) and all(z.gradient_norm > 0 for z in zero)
 
 
-def _scale(seen: Probe, limits: Mapping[str, float]) -> list[Finding]:
-    """What reaches the first weighted layer is far from unit scale."""
+def _scale(seen: Probe, limits: Mapping[str, float], adaptive: bool) -> list[Finding]:
+    """What reaches the first weighted layer is far from unit scale.
+
+    Small inputs are no fault where most of them are 0, as in one-hot rows, or behind an embedding
+    under an optimiser that rescales its steps.
+    """
     first = _trunk(seen.layers)[:1]
     square = first[0].input_second_moment if first else 1.0
     off = np.log10(square) / 2 if square > 0 else 0.0
     if abs(off) < limits["data scale"]:
         return []
     kind = "exploding" if off > 0 else "vanishing"
+    embedded = any(layer.kind == "Embedding" for layer in seen.layers)
+    if kind == "vanishing" and (first[0].input_zeros > 0.5 or (embedded and adaptive)):
+        return []
     evidence = f"the inputs have a root mean square of {10**off:.1e}"
     advice = "Scale the inputs to mean 0 and variance 1: a Normalization layer adapts to them."
     names, limit = [first[0].name], limits["data scale"]
@@ -357,7 +424,9 @@ def _through_time(cell: LayerRecord, limits: Mapping) -> list[Finding]:
     evidence = f"the backward signal {verb} by {abs(decades):.1f} decades over {steps} time steps"
     advice, chapter = {
         "vanishing": (
-            "Use an LSTM or GRU and raise its forget bias towards ln(steps), or shorten the "
+            "Raise the forget bias towards ln(steps), or shorten the sequences."
+            if cell.kind in ("LSTMCell", "GRUCell")
+            else "Use an LSTM or GRU and raise its forget bias towards ln(steps), or shorten the "
             "sequences.",
             "16_gates",
         ),

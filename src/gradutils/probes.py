@@ -52,6 +52,14 @@ class LayerRecord:
         Share of outputs in the outer 3 % of tanh's or sigmoid's range; NaN for other layers.
     nonfinite_weights, nonfinite_outputs, nonfinite_backward : int
         Counts of NaN and inf.
+    input_zeros : float
+        Share of what the layer receives, at its first call, that is exactly 0.
+    nonfinite_rows : float
+        Share of the batch's rows whose backward signal holds NaN or inf.
+    disconnected : bool
+        Whether the loss does not depend on any of the layer's weights: their gradient is None.
+    equal_units : bool
+        Whether a weight matrix gives all of several units the same column, and the same gradient.
     """
 
     name: str
@@ -71,6 +79,10 @@ class LayerRecord:
     nonfinite_weights: int
     nonfinite_outputs: int
     nonfinite_backward: int
+    input_zeros: float = 0.0
+    nonfinite_rows: float = 0.0
+    disconnected: bool = False
+    equal_units: bool = False
 
 
 @dataclass(frozen=True)
@@ -160,6 +172,7 @@ def probe(
         with tape.stop_recording():
             at_outputs, at_logits, gradients = tape.gradient(scaled, sources)
     backward = [h if g is None else g for g, h in zip(at_outputs, at_logits, strict=True)]
+    cut = {id(v) for v, g in zip(model.trainable_variables, gradients, strict=True) if g is None}
     gradients = [
         np.zeros(v.shape) if g is None else _array(g) / factor
         for v, g in zip(model.trainable_variables, gradients, strict=True)
@@ -172,7 +185,7 @@ def probe(
     layers: dict[int, list[tuple[_Call, Any]]] = {}
     for call, gradient in zip(calls, backward, strict=True):
         layers.setdefault(id(call.layer), []).append((call, gradient))
-    records = [_record(_connected(pairs, factor), measured) for pairs in layers.values()]
+    records = [_record(_connected(pairs, factor), measured, cut) for pairs in layers.values()]
     return Probe(float(_array(value)), records, outputs)
 
 
@@ -366,6 +379,7 @@ def _connected(pairs: list[tuple[_Call, Any]], factor: float) -> list[tuple[_Cal
 def _record(
     calls: list[tuple[_Call, np.ndarray]],
     measured: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray | None]],
+    cut: set[int],
 ) -> LayerRecord:
     layer = calls[0][0].layer
     outputs = [_array(call.output) for call, _ in calls]
@@ -397,6 +411,10 @@ def _record(
             nonfinite_weights=_nonfinite(values),
             nonfinite_outputs=_nonfinite(outputs),
             nonfinite_backward=_nonfinite(backward),
+            input_zeros=_zeros(calls[0][0].argument),
+            nonfinite_rows=_nonfinite_rows(backward[0]),
+            disconnected=bool(values) and all(id(v) in cut for v in _own(layer)),
+            equal_units=any(_alike(w) and _alike(g) for w, g, _ in weights),
         )
 
 
@@ -404,6 +422,23 @@ def _mean_square(argument: Any) -> float:
     if not (tf.is_tensor(argument) and argument.dtype.is_floating):
         return np.nan
     return float(np.mean(_array(argument) ** 2))
+
+
+def _zeros(argument: Any) -> float:
+    return float((_array(argument) == 0).mean()) if tf.is_tensor(argument) else 0.0
+
+
+def _nonfinite_rows(gradient: np.ndarray) -> float:
+    rows = gradient.reshape(len(gradient), -1) if gradient.ndim else gradient.reshape(1, 1)
+    return float((~np.isfinite(rows)).any(axis=1).mean())
+
+
+def _alike(matrix: np.ndarray) -> bool:
+    """Whether a matrix of several columns holds one column only, up to rounding."""
+    if matrix.ndim < 2 or matrix.shape[-1] < 2 or not np.isfinite(matrix).all():
+        return False
+    columns = matrix.reshape(-1, matrix.shape[-1])
+    return bool((np.ptp(columns, axis=1) <= 1e-6 * np.abs(columns).max()).all())
 
 
 def _dead(outputs: list[np.ndarray]) -> float:
