@@ -258,7 +258,7 @@ def test_zero_that_the_first_step_leaves_is_no_illness():
         return diagnose(model, X, Y).verdict
 
     assert last_layer(-1) == "healthy"
-    assert last_layer(-1, -2) == "vanishing"  # two zeros in a row never learn
+    assert last_layer(-1, -2) == "equal units"  # two zeros in a row never learn
 
 
 def test_batch_normalisation_beside_skip_connections_is_not_blamed():
