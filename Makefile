@@ -37,8 +37,8 @@ lab: $(STAMP) ## open the notebooks in JupyterLab
 	TF_ENABLE_ONEDNN_OPTS=0 $(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks
 
 offline: book ## pack the HTML book into one archive that opens from the disk, below dist
-	$(BIN)/python -m tests.offline
-	$(BIN)/python -m pytest -q tests/test_offline.py -m built
+	$(BIN)/python -m tools.offline
+	$(BIN)/python -m pytest -q tests/book/test_offline.py -m built
 
 pdf: $(STAMP) ## set the book on paper, below dist (needs LaTeX and poppler)
 	@for tool in xelatex latexmk pdftotext; do command -v $$tool >/dev/null \
@@ -47,27 +47,27 @@ pdf: $(STAMP) ## set the book on paper, below dist (needs LaTeX and poppler)
 	$(BIN)/jupyter-book build . --all --builder latex -n -W --keep-going --path-output $(PAPER)
 	cd $(PAPER)/_build/latex && latexmk -gg -xelatex -interaction=nonstopmode -halt-on-error *.tex >/dev/null
 	mkdir -p dist && cp $(PAPER)/_build/latex/*.pdf dist
-	$(BIN)/python -m pytest -q tests/test_pdf.py
+	$(BIN)/python -m pytest -q tests/book/test_pdf.py
 
 epub: $(STAMP) ## write the book for e-book readers, below dist
 	$(BIN)/jupyter-book build . --all --builder custom --custom-builder epub -n -W --keep-going \
 		--path-output $(EBOOK)
 	mkdir -p dist && cp $(EBOOK)/_build/epub/*.epub dist
-	$(BIN)/python -m pytest -q tests/test_epub.py
+	$(BIN)/python -m pytest -q tests/book/test_epub.py
 
 serve: book ## serve the built book at http://localhost:8000 (another port: PORT=8001)
 	@echo "Open http://localhost:$(PORT)/ and stop with Ctrl-C."
 	@$(BIN)/python -m http.server --bind 127.0.0.1 --directory $(HTML) $(PORT)
 
 notebooks: $(STAMP) ## execute the notebooks in place; nothing is written where nothing changed
-	$(BIN)/python -m tests.notebooks
+	$(BIN)/python -m tools.notebooks
 
 check: $(STAMP) ## lint, types, links, notebook hygiene and the rules of the house
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/python -m tests.notebooks --check
-	$(BIN)/python -m pytest -q tests/test_house.py tests/test_pages.py tests/test_ways_in.py -m "not built"
+	$(BIN)/python -m tools.notebooks --check
+	$(BIN)/python -m pytest -q tests/package/test_house.py tests/book/test_pages.py tests/book/test_ways_in.py -m "not built"
 
 links: $(STAMP) ## ask every address that the book names whether it still answers (needs the web)
 	$(BIN)/jupyter-book build . --all --builder linkcheck --path-output _build/links
@@ -80,11 +80,11 @@ lock: $(STAMP) ## renew requirements.lock from pyproject.toml (newest versions: 
 		--no-emit-index-url --no-annotate --quiet -o requirements.lock $(UV)
 
 robust: $(STAMP) ## recompute the notebooks and run the tests under other arithmetic, thread counts and noise (slow)
-	$(BIN)/python -m tests.robustness
+	$(BIN)/python -m tools.robustness
 
 clean: ## remove the built book and all caches (the environment .venv stays)
 	rm -rf _build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find benchmarks book src notebooks tests -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
+	find benchmarks book src notebooks tests tools -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
 
 # The environment: exactly the locked versions, and gradutils itself from src.
 $(STAMP): requirements.lock pyproject.toml
@@ -104,5 +104,5 @@ $(STAMP): requirements.lock pyproject.toml
 $(BUILT): $(STAMP) $(BOOK_SOURCES)
 	rm -rf _build
 	$(BIN)/jupyter-book build . --all -n -W --keep-going
-	$(BIN)/python -m pytest -q tests/test_pages.py tests/test_sheets.py -m built
+	$(BIN)/python -m pytest -q tests/book/test_pages.py tests/book/test_sheets.py -m built
 	@touch $@

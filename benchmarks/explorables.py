@@ -13,7 +13,7 @@ import statistics
 
 from playwright.sync_api import sync_playwright
 
-from tests.browser.conftest import FLAGS, executable, serving
+from tools.browser import FLAGS, executable, serving
 
 PRESSES = 40
 AT_ONCE = ["--disable-gpu-vsync", "--disable-frame-rate-limit"]

@@ -19,8 +19,8 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
 
-from tests.browser.conftest import FLAGS, executable
-from tests.notebooks import ROOT
+from tools import ROOT
+from tools.browser import FLAGS, executable
 
 LIGHTHOUSE = "lighthouse@12"
 PAGES = [

@@ -15,10 +15,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from tests.notebooks import ROOT
+from tools import ROOT
 
 MODULES = sorted(path.stem for path in (ROOT / "src/gradutils").glob("*.py"))[1:]
-#: Tests besides tests/test_<module>.py that hold a module to its word.
+#: Tests besides tests/package/test_<module>.py that hold a module to its word.
 ALSO = {
     "_checks": ["networks", "datasets", "initializers", "plots", "theory"],
     "activations": ["theory"],
@@ -55,7 +55,7 @@ def attack(copy, module, count, seed):
 
     session, config = copy / "session.sqlite", copy / "session.toml"
     session.unlink(missing_ok=True)
-    tests = [f"tests/test_{name}.py" for name in (module, *ALSO.get(module, []))]
+    tests = [f"tests/package/test_{name}.py" for name in (module, *ALSO.get(module, []))]
     command = [
         "env", f"PYTHONPATH={copy / 'src'}", "PYTHONDONTWRITEBYTECODE=1", "OPENBLAS_NUM_THREADS=1",
         sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider",

@@ -18,8 +18,8 @@ import nbformat
 import numpy as np
 
 from gradutils import datasets, networks, patients
-from tests.nbval_figures import KERNEL_ENVIRONMENT
-from tests.notebooks import ROOT
+from tools import ROOT
+from tools.figures import KERNEL_ENVIRONMENT
 
 SHOWN = 10
 #: The library, the extension of the book or the module of Python that a file belongs to.
@@ -63,7 +63,7 @@ def notebooks():
         for path in (ROOT / "notebooks").glob("*.ipynb"):
             (Path(folder) / path.name).write_bytes(path.read_bytes())
         paths = sorted(Path(folder).glob("*.ipynb"))
-        output = run("-m", "tests.notebooks", *paths)
+        output = run("-m", "tools.notebooks", *paths)
     return {name: float(s) for name, s in re.findall(r"^(\S+): \w+, (\d+) s$", output, flags=re.M)}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from sphinx.errors import ExtensionError
 
 PROJECT = Path(__file__).resolve().parents[2]
-SCRIPT = PROJECT / "src" / "gradutils" / "explorables.js"
+SCRIPT = PROJECT / "src" / "gradutils" / "explorables" / "explorables.js"
 STYLE = SCRIPT.with_suffix(".css")
 STATIC = PROJECT / "book" / "explorables" / "static"
 PLACE = re.compile(r'(<div [^>]*data-explorable="([a-z]+)"[^>]*>)(.*?)(</div>)', re.DOTALL)

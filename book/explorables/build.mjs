@@ -1,5 +1,5 @@
-// Builds src/gradutils/explorables.js, one classic script with the WebAssembly in it, and beside it
-// the style and the table of controls; and static/, what each figure shows without the script.
+// Builds src/gradutils/explorables/explorables.js, one classic script with the WebAssembly in it, and
+// beside it the style and the table of controls; and static/, what each figure shows without the script.
 
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
@@ -12,7 +12,7 @@ const here = import.meta.dirname;
 const project = join(here, "../..");
 const controls = join(here, "explorables.json");
 const style = join(here, "explorables.css");
-const built = (ending) => join(project, `src/gradutils/explorables.${ending}`);
+const built = (ending) => join(project, `src/gradutils/explorables/explorables.${ending}`);
 
 // The limits of the regimes stand in gradutils.diagnosis, their colours in the book's style sheet.
 const limits = execFileSync(
@@ -34,7 +34,7 @@ ${regimes.slice(3).join("")}}
 
 `;
 
-// tests/test_explorables.py computes the same digest.
+// tests/package/test_explorables.py computes the same digest.
 const sources = readdirSync(join(here, "src")).sort().map((name) => join(here, "src", name));
 const digest = createHash("sha256");
 for (const path of [...sources, controls, join(here, "package-lock.json"), import.meta.filename]) {

@@ -17,7 +17,7 @@ from gradutils.activations import Activation, Function
 
 ActivationLike = str | tuple[Function, Function]
 
-_STEP = 1 / 32  # of the quadrature on each half-line; see tests/test_theory.py for the accuracy
+_STEP = 1 / 32  # of the quadrature on each half-line; see test_theory.py for the accuracy
 _TINY, _HUGE = 1e-12, 1e12  # outside these bounds a second moment counts as 0 or as infinite
 _LARGEST = _HUGE**0.5  # of the scales of weights and biases
 
@@ -40,7 +40,7 @@ def gaussian_average(f: Function, q: float = 1.0) -> float:
 
     Double-exponential quadrature on each side of zero, so a kink or a jump at zero (ReLU, ELU, SELU
     and their derivatives) costs no accuracy. For the activations of the table the relative error
-    is below 1e-12 up to q = 100 (tests/test_theory.py).
+    is below 1e-12 up to q = 100 (tests/package/test_theory.py).
 
     Parameters
     ----------

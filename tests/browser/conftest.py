@@ -1,40 +1,22 @@
 """A Chromium with the live figures' script, and the built book behind a local address."""
 
-import os
-import shutil
-import threading
-from contextlib import contextmanager
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-
 import pytest
 from playwright.sync_api import sync_playwright
 
-from tests.notebooks import ROOT
+from tools import ROOT
+from tools.browser import FLAGS, executable, serving
 
-SCRIPT = ROOT / "src" / "gradutils" / "explorables.js"
-FLAGS = [
-    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-]  # fmt: skip
-
-
-def executable():
-    """Return the path of a Chromium, named by the variable CHROMIUM or found by its usual names."""
-    names = ("chromium", "chromium-browser", "google-chrome")
-    found = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
-    if not found:
-        pytest.exit(
-            "no browser: install Chromium (Debian: apt install chromium), or name one in the "
-            "environment variable CHROMIUM",
-            returncode=1,
-        )
-    return found
+SCRIPT = ROOT / "src" / "gradutils" / "explorables" / "explorables.js"
 
 
 @pytest.fixture(scope="session")
 def browser():
+    try:
+        program = executable()
+    except SystemExit as error:
+        pytest.exit(str(error), returncode=1)
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=executable(), args=FLAGS)
+        chromium = playwright.chromium.launch(executable_path=program, args=FLAGS)
         yield chromium
         chromium.close()
 
@@ -47,26 +29,6 @@ def script(browser):
     page.evaluate("globalThis.G = gradutilsExplorables")
     yield page.evaluate
     page.close()
-
-
-class Handler(SimpleHTTPRequestHandler):
-    """Serves the built book, in silence."""
-
-    def __init__(self, *arguments):
-        super().__init__(*arguments, directory=str(ROOT / "_build" / "html"))
-
-    def log_message(self, *arguments):
-        """Say nothing."""
-
-
-@contextmanager
-def serving():
-    """Serve the built book on this machine; yield its address."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
 
 
 @pytest.fixture(scope="session")

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from gradutils.explorables import EXPLORABLES
-from tests.notebooks import ROOT
+from tools import ROOT
 
-SPECIFICATION = json.loads((ROOT / "src/gradutils/explorables.json").read_text("utf-8"))
+SPECIFICATION = json.loads((ROOT / "src/gradutils/explorables/explorables.json").read_text("utf-8"))
 PLAYGROUND = "book/playground.html"
 #: What shows only in the steps that follow.
 WHILE_TRAINING = {("train", name) for name in ("learning_rate", "clipping", "adam")}

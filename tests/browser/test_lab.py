@@ -10,7 +10,7 @@ import urllib.request
 import nbformat
 import pytest
 
-from tests.notebooks import ROOT
+from tools import ROOT
 
 CHAPTERS = sorted(path.name for path in (ROOT / "notebooks").glob("*.ipynb"))
 #: One chapter is enough for each change; LAB_CHAPTERS=all runs every one.

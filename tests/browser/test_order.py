@@ -1,9 +1,9 @@
 """Theory in the page against gradutils.theory, and the plane under mouse and keys.
 
 The bound. gradutils' quadrature has a relative error below 1e-9 up to q = 100, see
-tests/test_theory.py; that of the page, double-exponential with a step of 1/32, one below 1e-10
-there. So averages agree within 1e-8. A fixed point is off by the error of its map over 1 - slope,
-which is measured on gradutils' side.
+tests/package/test_theory.py; that of the page, double-exponential with a step of 1/32, one below
+1e-10 there. So averages agree within 1e-8. A fixed point is off by the error of its map over
+1 - slope, which is measured on gradutils' side.
 """
 
 import itertools

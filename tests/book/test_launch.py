@@ -1,0 +1,70 @@
+"""Buttons that run a chapter: they know the repository, and are absent where there is none."""
+
+import importlib
+from types import SimpleNamespace
+
+import nbformat
+import pytest
+
+from tools import ROOT
+
+VARIABLES = ["GITHUB_REPOSITORY", "GITHUB_REF_NAME", "GITHUB_SHA"]
+CHAPTER = "notebooks/01_background"
+
+
+@pytest.fixture
+def launch(monkeypatch):
+    """The extension, in an environment that names no repository."""
+    monkeypatch.syspath_prepend(str(ROOT / "book" / "_ext"))
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    return importlib.import_module("launch")
+
+
+def buttons(launch, pagename):
+    """Return the addresses of a page's buttons."""
+    context = {"header_buttons": []}
+    launch.add_buttons(None, pagename, "page.html", context, None)
+    return [link["url"] for menu in context["header_buttons"] for link in menu["buttons"]]
+
+
+def test_where_no_repository_is_known_there_are_no_buttons(launch, tmp_path):
+    assert buttons(launch, CHAPTER) == []
+    builder = SimpleNamespace(name="html")
+    app = SimpleNamespace(builder=builder, outdir=tmp_path / "html", srcdir=ROOT)
+    launch.write_for_colab(app, None)
+    assert not (tmp_path / "colab").exists()
+
+
+@pytest.mark.parametrize(
+    ("variables", "expected"),
+    [
+        ({"GITHUB_REPOSITORY": "ada/gradients"}, "ada/gradients/main"),
+        ({"GITHUB_REPOSITORY": "ada/gradients", "GITHUB_REF_NAME": "draft"}, "ada/gradients/draft"),
+    ],
+)
+def test_buttons_lead_to_the_repository_that_publishes(launch, monkeypatch, variables, expected):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    binder = f"https://mybinder.org/v2/gh/{expected}?urlpath=lab/tree/{CHAPTER}.ipynb"
+    found = buttons(launch, CHAPTER)
+    assert found[:1] == [binder]
+    assert buttons(launch, "book/glossary") == []
+
+
+def test_the_copies_for_colab_install_gradutils_first_and_change_nothing_else(
+    launch, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("GITHUB_REPOSITORY", "ada/gradients")
+    monkeypatch.setenv("GITHUB_SHA", "0123abc")
+    builder = SimpleNamespace(name="html")
+    app = SimpleNamespace(builder=builder, outdir=tmp_path / "html", srcdir=ROOT)
+    launch.write_for_colab(app, None)
+    originals = sorted((ROOT / "notebooks").glob("*.ipynb"))
+    copies = sorted((tmp_path / "colab" / "notebooks").glob("*.ipynb"))
+    assert [path.name for path in copies] == [path.name for path in originals]
+    for original, copy in zip(originals, copies, strict=True):
+        first, *rest = nbformat.read(copy, as_version=4).cells
+        assert rest == nbformat.read(original, as_version=4).cells
+        assert '"gradutils @ git+https://github.com/ada/gradients@0123abc"' in first.source
+    assert buttons(launch, CHAPTER)[1].endswith("/ada/gradients/blob/colab/" + CHAPTER + ".ipynb")

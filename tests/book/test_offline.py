@@ -1,0 +1,86 @@
+"""The archive of the book for reading from the disk, as `make offline` has written it."""
+
+import re
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+from zipfile import ZipFile
+
+import pytest
+
+from tests.book.test_pages import DOCUMENTS, EXTERNAL, Loads
+from tools.offline import ARCHIVE, HTML, NAME, pack
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """The unpacked archive."""
+    if not ARCHIVE.exists():
+        pytest.skip("there is no archive; `make offline` writes it and runs these tests")
+    place = tmp_path_factory.mktemp("offline")
+    with ZipFile(ARCHIVE) as packed:
+        packed.extractall(place)
+    return place / NAME
+
+
+def targets(path):
+    """Return all that a page or a style sheet refers to."""
+    text = path.read_text("utf-8")
+    if path.suffix == ".css":
+        return re.findall(r"url\(\s*['\"]?([^'\")]+)", text)
+    page = Loads(text)
+    refreshed = re.findall(r'http-equiv="refresh"[^>]*url=([^"\s]+)', text, flags=re.I)
+    return [*page.fetched, *page.links, *refreshed]
+
+
+def leaves(path, target, folder):
+    """Whether a browser that follows a relative reference finds no file in the folder."""
+    parts = urlsplit(target)
+    if parts.scheme in ("https", "mailto", "data") or not parts.path:
+        return False
+    file = (path.parent / unquote(parts.path)).resolve()
+    return bool(parts.scheme or parts.netloc) or not (
+        file.is_relative_to(folder.resolve()) and file.is_file()
+    )
+
+
+@pytest.mark.built
+def test_the_archive_holds_one_folder_with_the_first_page_and_every_page(folder):
+    assert [path.name for path in folder.parent.iterdir()] == [NAME]
+    pages = ["index", "search", *DOCUMENTS]
+    assert [page for page in pages if not (folder / f"{page}.html").is_file()] == []
+
+
+@pytest.mark.built
+def test_no_reference_leaves_the_folder(folder):
+    paths = [*folder.rglob("*.html"), *folder.rglob("*.css")]
+    outside = [
+        f"{path.relative_to(folder)}: {target}"
+        for path in paths
+        for target in targets(path)
+        if leaves(path, target, folder)
+    ]
+    assert outside == []
+    fetched = [url for path in folder.rglob("*.html") for url in loads(path)]
+    assert [url for url in fetched if EXTERNAL.search(url)] == []
+
+
+def loads(path):
+    """Return what a page fetches without being asked."""
+    return Loads(path.read_text("utf-8")).fetched
+
+
+@pytest.mark.built
+def test_the_same_pages_make_the_same_archive(folder, tmp_path):
+    pack(HTML, tmp_path / "again.zip")
+    assert (tmp_path / "again.zip").read_bytes() == ARCHIVE.read_bytes()
+
+
+def test_names_are_sorted_and_times_are_fixed(tmp_path):
+    for name in ("b.html", "a.html", ".buildinfo"):
+        (tmp_path / "html").mkdir(exist_ok=True)
+        Path(tmp_path / "html" / name).write_text(name, "utf-8")
+    pack(tmp_path / "html", tmp_path / "book.zip")
+    with ZipFile(tmp_path / "book.zip") as packed:
+        entries = packed.infolist()
+    assert [entry.filename for entry in entries] == [f"{NAME}/a.html", f"{NAME}/b.html"]
+    assert {entry.date_time for entry in entries} == {(1980, 1, 1, 0, 0, 0)}

@@ -1,0 +1,187 @@
+"""The rules of the house: floors, one source of dependencies, nothing unexpected."""
+
+import ast
+import itertools
+import re
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import packages_distributions, version
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from repo2docker.app import Repo2Docker
+
+from tools import ROOT
+
+PACKAGE = ROOT / "src" / "gradutils"
+#: Name -> file of each public module; a module with files of its own is a folder.
+MODULES = {
+    **{path.stem: path for path in sorted(PACKAGE.glob("[!_]*.py"))},
+    **{path.parent.name: path for path in sorted(PACKAGE.glob("*/__init__.py"))},
+}
+#: Module -> what it may import of gradutils (lower floors only) and of the heavy libraries.
+GROUND = {"activations", "datasets", "initializers", "normalizations"}
+MAY_IMPORT = {
+    **{name: set() for name in GROUND},
+    "theory": GROUND,
+    "networks": GROUND,
+    "recurrent": GROUND,
+    "patients": {"datasets", "networks"},
+    "probes": {"keras", "tensorflow"},
+    "monitor": {"keras", "tensorflow", "probes", "plots"},
+    "diagnosis": {"keras", "probes", "plots"},
+    "plots": {"activations", "matplotlib"},
+    "explorables": set(),
+    "exercises": {"activations", "networks", "theory", "diagnosis"},
+}
+HEAVY = {"keras", "tensorflow", "matplotlib"}
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
+LOCK = (ROOT / "requirements.lock").read_text("utf-8")
+
+
+def imports(path):
+    """Return gradutils' modules and the heavy libraries that a module imports."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path.name}: relative import"
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        else:
+            continue
+        for name in names:
+            top, *rest = name.split(".")
+            if top == "gradutils" and rest:
+                found.add(rest[0])
+            elif top in HEAVY:
+                found.add(top)
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_floor_imports_only_lower_floors(module):
+    assert module in MAY_IMPORT, "a new module needs a floor"
+    assert imports(MODULES[module]) - MAY_IMPORT[module] - {"_checks"} == set()
+
+
+def test_the_checks_import_no_module():
+    assert imports(PACKAGE / "_checks.py") == set()
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    program = (
+        "import sys, gradutils; "
+        "print([m for m in ('tensorflow', 'keras', 'matplotlib.pyplot') if m in sys.modules])"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert (result.stdout, result.stderr) == ("[]\n", "")
+
+
+def test_every_module_is_reachable_from_the_package():
+    import gradutils
+
+    assert set(gradutils.__all__) == MODULES.keys()
+
+
+def test_jupyter_book_is_version_1():
+    assert version("jupyter-book").startswith("1.")
+
+
+def locked():
+    """Return name -> version of each locked requirement, environment markers aside."""
+    found = {}
+    for entry in re.split(r"\n(?=\S)", LOCK.replace("\\\n", "")):
+        if not entry.startswith("#"):
+            line = entry.split("--hash")[0].strip()
+            requirement = Requirement(line)
+            assert "--hash=sha256:" in entry, f"no hash: {line}"
+            found[canonicalize_name(requirement.name)] = str(requirement.specifier)
+    return found
+
+
+def test_the_lock_has_hashes_and_no_addresses():
+    assert len(locked()) > 100
+    assert all(re.fullmatch(r"==\S+", pin) for pin in locked().values())
+    assert "://" not in LOCK
+    assert "--index-url" not in LOCK and "--find-links" not in LOCK
+
+
+def test_the_lock_meets_every_requirement_of_the_project():
+    pins = locked()
+    for line in [*PROJECT["dependencies"], *itertools.chain(*EXTRAS.values())]:
+        requirement = Requirement(line)
+        pin = pins.get(canonicalize_name(requirement.name), "")
+        assert requirement.specifier.contains(pin.lstrip("="), prereleases=True), line
+
+
+def test_all_that_is_imported_is_listed():
+    """Also what would come along with something else, which may stop bringing it."""
+    listed = {
+        canonicalize_name(Requirement(line).name)
+        for line in [*PROJECT["dependencies"], *itertools.chain(*EXTRAS.values())]
+    }
+    own = {p.stem for p in (ROOT / "book" / "_ext").glob("*.py")}
+    own |= {"gradutils", "tests", "tools", "benchmarks", "cosmic_ray"}  # the last: mutants
+    providers = packages_distributions()
+    unlisted = set()
+    for folder in ("src", "book/_ext", "tools", "tests", "benchmarks"):
+        for path in (ROOT / folder).rglob("*.py"):
+            for name in imported(path) - own - sys.stdlib_module_names:
+                if not listed & set(map(canonicalize_name, providers[name])):
+                    unlisted.add(f"{path.name}: {name}")
+    assert unlisted == set()
+
+
+def imported(path):
+    """Return the top-level names of the modules that a file imports."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names.add(node.module.partition(".")[0])
+    return names
+
+
+def test_binder_installs_what_the_project_lists():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text("utf-8"))
+    *conda, pip = environment["dependencies"]
+    assert conda == ["python=3.12", "pip"]
+    (line,) = pip["pip"]
+    extras = re.fullmatch(r"-e \.\[(.+)\]", line)[1].split(",")
+    assert set(extras) == {"keras", "lab"} <= EXTRAS.keys()
+
+
+def test_binder_reads_the_environment_as_it_is_meant(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    packs = [pack(base_image="debian") for pack in Repo2Docker().buildpacks]
+    pack = next(pack for pack in packs if pack.detect())
+    assert (type(pack).__name__, pack.python_version) == ("CondaBuildPack", "3.12")
+    # `-e .` needs the repository: nothing is installed before all of it is copied.
+    assert pack.get_preassemble_scripts() == [] and pack.get_preassemble_script_files() == {}
+    ((_, script),) = pack.get_assemble_scripts()
+    assert 'env update -p ${NB_PYTHON_PREFIX} --file "environment.yml"' in script
+
+
+def test_versions_agree():
+    import gradutils
+
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    assert citation["version"] == PROJECT["version"] == gradutils.__version__
+
+
+def test_every_command_in_the_documents_exists():
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    targets = set(re.findall(r"^([a-z]+):.*##", makefile, flags=re.M))
+    documents = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "book").glob("*.md")]
+    for path in documents:
+        text = path.read_text("utf-8")
+        named = set(re.findall(r"^(?:\$ )?make ([a-z]+)|`make ([a-z]+)[ `]", text, flags=re.M))
+        assert {a or b for a, b in named} <= targets, path.name
+    readme = (ROOT / "README.md").read_text("utf-8")
+    assert all(f"make {target}" in readme for target in targets - {"help"})
