@@ -210,7 +210,7 @@ def test_training_leaves_the_page_its_time(page, book):
             setTimeout(() => done(frames), 2000);
         })"""
     )
-    assert frames > 20  # 120 at best; a loop that blocks would leave 1
+    assert frames > 3  # a loop that blocks leaves 1; a free machine shows 120, a busy one some ten
 
 
 def test_it_rests_when_it_is_out_of_view(page, book):
