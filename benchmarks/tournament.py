@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from gradutils import datasets, initializers, networks, patients, recurrent
-from gradutils.patients import FAINT
+from gradutils.patients import FAINT_LOSS_WEIGHT
 
 SEEDS = (0, 1, 2)
 DEFAULT, RECURRENT = "learning rate", "recurrent"
@@ -40,9 +40,9 @@ FIXES: dict[str, Fix] = {
     "clipping": {"clip_norm": 1.0},
     "batch norm": {"normalization": "batch"},
     "layer norm": {"normalization": "layer"},
-    "skip": {"residual": 1.0},
-    "skip, scaled": {"residual": "1/sqrt(L)"},
-    "loss scaling": {"loss_scale": 1 / FAINT},
+    "skip": {"branch_scale": 1.0},
+    "skip, scaled": {"branch_scale": "1/sqrt(L)"},
+    "loss scaling": {"loss_scale": 1 / FAINT_LOSS_WEIGHT},
     "gates": {"gates": True},
 }
 #: The chapter's pairs, and five more.
@@ -94,10 +94,10 @@ FULL = Budget(
 class Gated(recurrent.RNN):
     """A GRU without reset gate: x_t = f_t x_{t-1} + (1 - f_t) g_t; forget bias 1."""
 
-    def __init__(self, inputs: int, units: int, outputs: int, *, seed: np.random.Generator) -> None:
-        super().__init__(inputs, units, outputs, seed=seed)
-        self.U = initializers.draw("glorot", (inputs, 2 * units), seed)
-        self.W = initializers.draw("orthogonal", (units, 2 * units), seed)
+    def __init__(self, inputs: int, units: int, outputs: int, *, rng: np.random.Generator) -> None:
+        super().__init__(inputs, units, outputs, rng=rng)
+        self.U = initializers.draw("glorot", (inputs, 2 * units), rng)
+        self.W = initializers.draw("orthogonal", (units, 2 * units), rng)
         self.b = np.repeat([1.0, 0.0], units)
 
     @_quiet
@@ -141,7 +141,7 @@ def effective(name: str, fix: Fix) -> Fix | None:
     fix = {k: v for k, v in fix.items() if OWN[name].get(k) != v}
     if name != "float16":
         fix.pop("loss_scale", None)
-    between_layers = {"normalization", "residual"} & fix.keys()
+    between_layers = {"normalization", "branch_scale"} & fix.keys()
     return None if (between_layers if name == RECURRENT else "gates" in fix) else fix
 
 
@@ -161,9 +161,9 @@ def with_decay(net: Any, strength: float) -> Any:
 def network(name: str, fix: Fix, seed: int) -> networks.MLP:
     """A dense patient with a fix."""
     own = patients.PATIENTS[name]
-    changes = {k: fix[k] for k in ("activation", "normalization", "residual") if k in fix}
-    if "residual" in fix and fix["residual"] != 1.0:
-        changes["residual"] = (len(own["widths"]) - 1) ** -0.5
+    changes = {k: fix[k] for k in ("activation", "normalization", "branch_scale") if k in fix}
+    if "branch_scale" in fix and fix["branch_scale"] != 1.0:
+        changes["branch_scale"] = (len(own["widths"]) - 1) ** -0.5
     activation = fix.get("activation", own["activation"])
     if "weights" in fix:
         changes["initializer"] = SUITED[activation]
@@ -176,14 +176,14 @@ def network(name: str, fix: Fix, seed: int) -> networks.MLP:
 
 def dense_arm(name: str, fix: Fix, budget: Budget) -> tuple[np.ndarray, float]:
     """Scores of the draws, and the rate, of a dense patient with a fix."""
-    weight = FAINT * fix.get("loss_scale", 1.0) if name == "float16" else 1.0
+    weight = FAINT_LOSS_WEIGHT * fix.get("loss_scale", 1.0) if name == "float16" else 1.0
 
     def loss(outputs: np.ndarray, labels: np.ndarray) -> tuple[float, np.ndarray]:
         value, gradient = networks.cross_entropy(outputs, labels)
         return value, weight * gradient
 
     optimizer = fix.get("optimizer", "sgd")
-    arm = patients.treat(
+    arm = patients.search_learning_rate(
         lambda seed: with_decay(network(name, fix, seed), weight * fix.get("decay", 0.0)),
         learning_rates=budget.rates[optimizer], seeds=SEEDS, samples=budget.samples,
         epochs=budget.epochs, batch_size=32, loss=loss, optimizer=optimizer, momentum=0.9,
@@ -196,8 +196,8 @@ def recurrent_network(fix: Fix, rng: np.random.Generator) -> recurrent.RNN:
     """The recurrent patient with a fix."""
     units, activation = 24, fix.get("activation", "tanh")
     if "gates" in fix:
-        return Gated(2, units, 1, seed=rng)
-    net = recurrent.RNN(2, units, 1, activation, recurrent=1.0, seed=rng)
+        return Gated(2, units, 1, rng=rng)
+    net = recurrent.RNN(2, units, 1, activation, recurrent=1.0, rng=rng)
     net.W *= 0.9 / recurrent.spectral_radius(net.W)
     if "weights" in fix:
         orthogonal = initializers.draw("orthogonal", (units, units), rng)

@@ -10,8 +10,12 @@ import numpy as np
 
 def is_positive_integer(value: Any) -> bool:
     """Whether a value is 1, 2, 3, ... of any integer type; a bool is not."""
+    return _is_integer(value, at_least=1)
+
+
+def _is_integer(value: Any, at_least: int) -> bool:
     try:
-        return not isinstance(value, bool) and operator.index(value) >= 1
+        return not isinstance(value, bool) and operator.index(value) >= at_least
     except TypeError:
         return False
 
@@ -61,6 +65,22 @@ def rules(known: Collection[str], **values: Any) -> None:
         return value in known if isinstance(value, str) else is_real(value) and 0 <= value < np.inf
 
     _require(wanted, valid, values)
+
+
+def generators(**values: Any) -> None:
+    """Random generators of NumPy."""
+    _require("a numpy.random.Generator", lambda v: isinstance(v, np.random.Generator), values)
+
+
+def generator(seed: int | None, rng: np.random.Generator | None) -> np.random.Generator:
+    """Return `rng`, or a new generator from `seed`; exactly one of them must be given."""
+    if (seed is None) == (rng is None):
+        raise ValueError(f"either seed or rng must be given; received {seed!r} and {rng!r}")
+    if rng is None:
+        _require("an integer >= 0", lambda v: _is_integer(v, at_least=0), {"seed": seed})
+        return np.random.default_rng(seed)
+    generators(rng=rng)
+    return rng
 
 
 def finite_arrays(**arrays: np.ndarray) -> None:

@@ -48,6 +48,7 @@ def spirals(
     _checks.positive_integers(samples=samples)
     _checks.finite(turns=turns)
     _checks.nonnegative(noise=noise)
+    _checks.generators(rng=rng)
     y = np.arange(samples) % 2
     radius = np.sqrt(rng.uniform(0.01, 1, samples))  # even density over the disc
     angle = 2 * np.pi * turns * radius + np.pi * y
@@ -86,6 +87,7 @@ def digits(rng: np.random.Generator, *, test_share: float = 0.25) -> Split:
     """
     if not (_checks.is_real(test_share) and 0 < test_share < 1):
         raise ValueError(f"test_share must lie between 0 and 1; received {test_share!r}")
+    _checks.generators(rng=rng)
     x, y = _load_digits()
     order = rng.permutation(len(x))
     x, y = x[order], y[order]
@@ -142,6 +144,7 @@ def adding_problem(
     _checks.positive_integers(samples=samples, length=length)
     if length < 2:
         raise ValueError(f"length must be at least 2; received {length!r}")
+    _checks.generators(rng=rng)
     numbers = rng.uniform(size=(samples, length))
     markers = np.zeros((samples, length))
     rows = np.arange(samples)

@@ -15,7 +15,7 @@ RULES = {
 DRAWS = (*RULES, "orthogonal")
 
 
-def fans(shape: tuple[int, ...]) -> tuple[int, int]:
+def _fans(shape: tuple[int, ...]) -> tuple[int, int]:
     """Return fan-in and fan-out of a kernel of that shape.
 
     A kernel has the shape (..., inputs, outputs), as in Keras; the leading axes of a convolution
@@ -28,9 +28,9 @@ def fans(shape: tuple[int, ...]) -> tuple[int, int]:
 
     Examples
     --------
-    >>> fans((784, 100))
+    >>> _fans((784, 100))
     (784, 100)
-    >>> fans((3, 3, 16, 32))
+    >>> _fans((3, 3, 16, 32))
     (144, 288)
     """
     if len(shape) < 2 or not all(map(_checks.is_positive_integer, shape)):
@@ -39,7 +39,7 @@ def fans(shape: tuple[int, ...]) -> tuple[int, int]:
     return receptive_field * shape[-2], receptive_field * shape[-1]
 
 
-def standard_deviation(rule: str | float, shape: tuple[int, ...]) -> float:
+def _standard_deviation(rule: str | float, shape: tuple[int, ...]) -> float:
     """Return the standard deviation of one weight of a kernel of that shape.
 
     Parameters
@@ -60,12 +60,12 @@ def standard_deviation(rule: str | float, shape: tuple[int, ...]) -> float:
 
     Examples
     --------
-    >>> standard_deviation("he", (200, 50))
+    >>> _standard_deviation("he", (200, 50))
     0.1
-    >>> standard_deviation(2.0, (100, 50))
+    >>> _standard_deviation(2.0, (100, 50))
     0.2
     """
-    fan_in, fan_out = fans(shape)
+    fan_in, fan_out = _fans(shape)
     _checks.rules(RULES, rule=rule)
     if isinstance(rule, str):
         return float(np.sqrt(RULES[rule](fan_in, fan_out)))
@@ -100,9 +100,10 @@ def orthogonal(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
     >>> bool(np.allclose(W.T @ W, np.eye(3)))
     True
     """
-    fan_in, fan_out = fans(shape)
+    fan_in, fan_out = _fans(shape)
     if len(shape) != 2:
         raise ValueError(f"shape must have two sizes, rows and columns; received {shape!r}")
+    _checks.generators(rng=rng)
     long, short = max(fan_in, fan_out), min(fan_in, fan_out)
     Q, R = np.linalg.qr(rng.standard_normal((long, short)))
     Q = Q * np.sign(np.diag(R))
@@ -134,4 +135,5 @@ def draw(rule: str | float, shape: tuple[int, int], rng: np.random.Generator) ->
     _checks.rules(DRAWS, rule=rule)
     if rule == "orthogonal":
         return orthogonal(shape, rng)
-    return standard_deviation(rule, shape) * rng.standard_normal(shape)
+    _checks.generators(rng=rng)
+    return _standard_deviation(rule, shape) * rng.standard_normal(shape)

@@ -76,13 +76,15 @@ class MLP:
     initializer : str or float
         Rule of `gradutils.initializers.draw`: "he", "glorot", "lecun", "uniform_third",
         "orthogonal", or sigma_w, which means Gaussian weights of deviation sigma_w / sqrt(fan_in).
-    seed : int or numpy.random.Generator
+    seed : int, optional
+    rng : numpy.random.Generator, optional
+        What draws the weights: one of the two is needed.
     bias_std : float
         Standard deviation of the Gaussian biases; 0 leaves them at zero.
     normalization : str, optional
         "batch", "layer" or "rms": normalises the hidden pre-activations, without gain and shift.
-    residual : float, optional
-        Scale of the branch beside a skip connection; None for no skip connections.
+    branch_scale : float, optional
+        Factor a on the branch beside each skip connection; None for no skip connections.
     dtype : numpy dtype
         float64 or float32. Weights are drawn in float64 and rounded.
     storage : numpy dtype, optional
@@ -109,17 +111,18 @@ class MLP:
         activation: str | tuple[Function, Function],
         initializer: str | float,
         *,
-        seed: int | np.random.Generator,
+        seed: int | None = None,
+        rng: np.random.Generator | None = None,
         bias_std: float = 0.0,
         normalization: str | None = None,
-        residual: float | None = None,
+        branch_scale: float | None = None,
         dtype: DTypeLike = np.float64,
         storage: DTypeLike | None = None,
     ) -> None:
         if len(widths) < 2 or not all(map(_checks.is_positive_integer, widths)):
             raise ValueError(f"widths must be two or more positive integers; received {widths!r}")
-        if residual is not None:
-            _checks.finite(residual=residual)
+        if branch_scale is not None:
+            _checks.finite(branch_scale=branch_scale)
         _checks.nonnegative(bias_std=bias_std)
         _checks.rules(initializers.DRAWS, initializer=initializer)
         _check_types(dtype, storage)
@@ -129,11 +132,11 @@ class MLP:
                 f"normalization must be None or one of {known}; received {normalization!r}"
             )
         self.activation = activations.get(activation)
-        self.normalization, self.residual = normalization, residual
+        self.normalization, self.branch_scale = normalization, branch_scale
         self.dtype, self.storage = np.dtype(dtype), storage
         self.weights: list[np.ndarray] = []
         self.biases: list[np.ndarray] = []
-        rng = np.random.default_rng(seed)
+        rng = _checks.generator(seed, rng)
         for shape in zip(widths[:-1], widths[1:], strict=True):
             self.weights.append(initializers.draw(initializer, shape, rng).astype(dtype))
             bias = bias_std * rng.standard_normal(shape[1]) if bias_std else np.zeros(shape[1])
@@ -158,7 +161,7 @@ class MLP:
         for layer, (W, b) in enumerate(zip(self.weights, self.biases, strict=True)):
             h = signals.inputs[-1] @ W + b  # (batch, fan_in) @ (fan_in, fan_out)
             if self._skips(layer):
-                h = signals.pre[-1] + self.residual * h
+                h = signals.pre[-1] + self.branch_scale * h
             h = self._stored(h)
             signals.pre.append(h)
             if layer < len(self.weights) - 1:
@@ -174,11 +177,11 @@ class MLP:
     def _skips(self, layer: int) -> bool:
         """Whether a skip connection passes by this layer."""
         fan_in, fan_out = self.weights[layer].shape
-        return self.residual is not None and layer > 0 and fan_in == fan_out
+        return self.branch_scale is not None and layer > 0 and fan_in == fan_out
 
     def _pulled_back(self, signals: Signals, layer: int, delta: np.ndarray) -> np.ndarray:
         """dL/dh of the layer before, from delta = dL/dh of this one."""
-        branch = self.residual if self._skips(layer) else 1.0
+        branch = self.branch_scale if self._skips(layer) else 1.0
         g = branch * (delta @ self.weights[layer].T)  # (batch, fan_out) @ (fan_out, fan_in)
         if self.normalization:
             n, scale = signals.normalized[layer - 1]
@@ -224,11 +227,15 @@ class MLP:
         deltas = [delta]
         for layer in range(len(self.weights) - 1, 0, -1):
             deltas.insert(0, self._pulled_back(signals, layer, deltas[0]))
-        branch = [self.residual * d if self._skips(layer) else d for layer, d in enumerate(deltas)]
+        into_branch = [
+            self.branch_scale * d if self._skips(layer) else d for layer, d in enumerate(deltas)
+        ]
         return Gradients(
             delta=deltas,
-            weights=[self._stored(x.T @ d) for x, d in zip(signals.inputs, branch, strict=True)],
-            biases=[self._stored(d.sum(axis=0)) for d in branch],
+            weights=[
+                self._stored(x.T @ d) for x, d in zip(signals.inputs, into_branch, strict=True)
+            ],
+            biases=[self._stored(d.sum(axis=0)) for d in into_branch],
             input=self._stored(deltas[0] @ self.weights[0].T),
         )
 
@@ -444,6 +451,7 @@ def train(
     if len(x) != len(y) or len(x) == 0:
         raise ValueError(f"x and y must hold as many samples; received {len(x)} and {len(y)}")
     _check_training(learning_rate, epochs, batch_size, optimizer, momentum, clip_norm)
+    _checks.generators(rng=rng)
     parameters = net.weights + net.biases
     slots = [(np.zeros_like(p), np.zeros_like(p)) for p in parameters]
     history, step = np.empty(epochs), 0

@@ -12,7 +12,8 @@ import numpy as np
 from gradutils import _checks, datasets, networks
 
 _WIDTH = 64
-FAINT = 2.0**-20  # weight of the loss in the float16 run: an auxiliary task among others
+#: Weight of the loss in the float16 run, as of an auxiliary task among others.
+FAINT_LOSS_WEIGHT = 2.0**-20
 
 #: Name -> arguments of `gradutils.networks.MLP`. All classify the 64 pixels of the digits.
 PATIENTS: dict[str, dict[str, Any]] = {
@@ -37,7 +38,7 @@ PATIENTS: dict[str, dict[str, Any]] = {
         "initializer": "he",
         "normalization": "batch",
     },
-    # With a loss weighted by FAINT its gradients lie below what float16 can hold.
+    # With a loss weighted by FAINT_LOSS_WEIGHT its gradients lie below what float16 can hold.
     "float16": {
         "widths": [_WIDTH] * 10 + [10],
         "activation": "tanh",
@@ -47,8 +48,8 @@ PATIENTS: dict[str, dict[str, Any]] = {
 }
 
 
-class Treatment(NamedTuple):
-    """What `treat` measured.
+class LearningRateSearch(NamedTuple):
+    """What `search_learning_rate` measured.
 
     accuracy is the share of the test digits named right, shape (learning rates, seeds);
     learning_rate is the one of the lowest mean training loss at the end, and best its row of
@@ -60,14 +61,15 @@ class Treatment(NamedTuple):
     best: np.ndarray
 
 
-def patient(name: str, *, seed: int | np.random.Generator, **changes: Any) -> networks.MLP:
+def patient(name: str, *, seed: int, **changes: Any) -> networks.MLP:
     """Return the sick network of that name, with the given arguments of `MLP` changed.
 
     Parameters
     ----------
     name : str
         A key of `PATIENTS`.
-    seed : int or numpy.random.Generator
+    seed : int
+        Draws the weights.
     **changes
         Arguments of `gradutils.networks.MLP` that replace the patient's own.
 
@@ -86,7 +88,7 @@ def patient(name: str, *, seed: int | np.random.Generator, **changes: Any) -> ne
     return networks.MLP(**(PATIENTS[name] | changes), seed=seed)
 
 
-def treat(
+def search_learning_rate(
     make: Callable[[int], networks.MLP],
     *,
     learning_rates: Sequence[float],
@@ -95,7 +97,7 @@ def treat(
     epochs: int = 10,
     loss: networks.Loss = networks.cross_entropy,
     **options: Any,
-) -> Treatment:
+) -> LearningRateSearch:
     """Train a patient on the digits at several learning rates, each with several seeds.
 
     The same data, the same budget and the same small search for every arm of a comparison.
@@ -116,7 +118,7 @@ def treat(
 
     Examples
     --------
-    >>> arm = treat(
+    >>> arm = search_learning_rate(
     ...     lambda seed: patient("deep relu", seed=seed, initializer="he"),
     ...     learning_rates=[1e-4, 1e-2], seeds=[0], momentum=0.9,
     ... )
@@ -142,4 +144,4 @@ def treat(
             final[i, j] = history[-1]
             accuracy[i, j] = networks.accuracy(net, data.x_test, data.y_test)
     best = int(np.argmin(np.nan_to_num(final, nan=np.inf, posinf=np.inf).mean(axis=1)))
-    return Treatment(accuracy, learning_rates[best], accuracy[best])
+    return LearningRateSearch(accuracy, learning_rates[best], accuracy[best])

@@ -54,10 +54,10 @@ def use_style() -> None:
 
 def _figure_text(figure: Figure) -> str:
     """Return the fingerprint as JSON text, which takes one line of a notebook."""
-    return json.dumps(fingerprint(figure), sort_keys=True, ensure_ascii=False)
+    return json.dumps(_fingerprint(figure), sort_keys=True, ensure_ascii=False)
 
 
-def fingerprint(figure: Figure) -> list[dict[str, Any]]:
+def _fingerprint(figure: Figure) -> list[dict[str, Any]]:
     """Return what a figure draws: per Axes its labels, scales, limits, and its artists' data.
 
     Arrays of more than 200 numbers are thinned to evenly spaced ones.
@@ -66,7 +66,7 @@ def fingerprint(figure: Figure) -> list[dict[str, Any]]:
     --------
     >>> figure, ax = plt.subplots()
     >>> _ = ax.plot([1, 2], [3, 4])
-    >>> fingerprint(figure)[0]["lines"][0]["y"]
+    >>> _fingerprint(figure)[0]["lines"][0]["y"]
     [3.0, 4.0]
     >>> plt.close(figure)
     """

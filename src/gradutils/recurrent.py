@@ -55,7 +55,9 @@ class RNN:
     recurrent, kernel : str or float
         Rules of `gradutils.initializers.draw` for W, and for U and V. The defaults are Keras'
         SimpleRNN, with Gaussian Glorot weights for its uniform ones. Biases are zero.
-    seed : int or numpy.random.Generator
+    seed : int, optional
+    rng : numpy.random.Generator, optional
+        What draws the weights: one of the two is needed.
 
     Attributes
     ----------
@@ -85,11 +87,12 @@ class RNN:
         *,
         recurrent: str | float = "orthogonal",
         kernel: str | float = "glorot",
-        seed: int | np.random.Generator,
+        seed: int | None = None,
+        rng: np.random.Generator | None = None,
     ) -> None:
         _checks.positive_integers(inputs=inputs, units=units, outputs=outputs)
         _checks.rules(initializers.DRAWS, recurrent=recurrent, kernel=kernel)
-        rng = np.random.default_rng(seed)
+        rng = _checks.generator(seed, rng)
         self.activation = activations.get(activation)
         self.U = initializers.draw(kernel, (inputs, units), rng)
         self.W = initializers.draw(recurrent, (units, units), rng)
@@ -231,7 +234,9 @@ class LSTM:
         Bias of the forget gate; all other biases are zero. Keras' default is 1.
     recurrent, kernel : str or float
         Rules of `gradutils.initializers.draw` for W and U; the defaults are Keras', Gaussian.
-    seed : int or numpy.random.Generator
+    seed : int, optional
+    rng : numpy.random.Generator, optional
+        What draws the weights: one of the two is needed.
 
     Attributes
     ----------
@@ -258,12 +263,13 @@ class LSTM:
         forget_bias: float = 1.0,
         recurrent: str | float = "orthogonal",
         kernel: str | float = "glorot",
-        seed: int | np.random.Generator,
+        seed: int | None = None,
+        rng: np.random.Generator | None = None,
     ) -> None:
         _checks.positive_integers(inputs=inputs, units=units)
         _checks.finite(forget_bias=forget_bias)
         _checks.rules(initializers.DRAWS, recurrent=recurrent, kernel=kernel)
-        rng = np.random.default_rng(seed)
+        rng = _checks.generator(seed, rng)
         self.U = initializers.draw(kernel, (inputs, 4 * units), rng)
         self.W = initializers.draw(recurrent, (units, 4 * units), rng)
         self.b = np.repeat([0.0, forget_bias, 0.0, 0.0], units)

@@ -36,7 +36,7 @@ def network(s):
     net = networks.MLP(
         [width] * (s["depth"] + 1), s["activation"], 0.0, seed=0,
         normalization="batch" if s["normalization"] else None,
-        residual=1.0 if s["residual"] else None,
+        branch_scale=1.0 if s["residual"] else None,
     )  # fmt: skip
     for layer in range(s["depth"]):
         weights = normals((width, width), stream(seed, 2 * layer + 2))

@@ -54,7 +54,7 @@ def network(state, shake=0.0):
     net = networks.MLP(
         widths, activation, 0.0, seed=0,
         normalization="batch" if state["batch_norm"] else None,
-        residual=1.0 if state["residual"] else None,
+        branch_scale=1.0 if state["residual"] else None,
     )  # fmt: skip
     rng = np.random.default_rng(0)
     for layer, shape in enumerate(itertools.pairwise(widths)):

@@ -98,7 +98,7 @@ def test_small_weights_explode_in_wide_layers(seed):
 def test_a_skip_connection_overrules_the_weights(branch):
     # chi = 1 + a^2 sigma_w^2 / 2 over 49 layers; one draw strays by a few per cent per layer.
     plain = factor(200, 50, "relu", 1.0)
-    skipping = factor(200, 50, "relu", 1.0, residual=branch)
+    skipping = factor(200, 50, "relu", 1.0, branch_scale=branch)
     assert plain < 0.6 and skipping == pytest.approx(1 + branch**2 / 2, abs=0.02)
 
 

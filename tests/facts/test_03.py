@@ -41,7 +41,7 @@ HERE = chapter()
 def test_the_inline_chain_rule_is_mlp_backward(seed, activation, depth):
     rng = np.random.default_rng(seed)
     widths = rng.integers(1, 8, depth + 1).tolist()
-    net = MLP(widths, activation, "he", seed=rng, bias_std=0.5)
+    net = MLP(widths, activation, "he", rng=rng, bias_std=0.5)
     signals = net.forward(rng.standard_normal((5, widths[0])))
     grad_output = rng.standard_normal((5, widths[-1]))
     slopes = [1.0] + [net.activation.derivative(h) for h in signals.pre[:-1]]
@@ -58,7 +58,7 @@ def test_the_inline_chain_rule_is_mlp_backward(seed, activation, depth):
 def test_the_seven_steps_are_train(seed, rate):
     rng = np.random.default_rng(seed)
     x, y = rng.standard_normal((12, 2)), rng.integers(0, 2, (12, 1))
-    net = MLP([2, 4, 3, 1], "tanh", "glorot", seed=rng)
+    net = MLP([2, 4, 3, 1], "tanh", "glorot", rng=rng)
     W, b = [p.copy() for p in net.weights], [p.copy() for p in net.biases]
     losses, _ = HERE["descend"](W, b, x, y, rate, 20)
     history = train(net, x, y, loss=HERE["binary_cross_entropy"], learning_rate=rate, epochs=20,
@@ -70,7 +70,7 @@ def test_the_seven_steps_are_train(seed, rate):
 
 def test_the_chapters_tape_is_mlp_backward():
     rng = np.random.default_rng(0)
-    net = MLP([5, 6, 4], "sigmoid", "glorot", seed=rng)
+    net = MLP([5, 6, 4], "sigmoid", "glorot", rng=rng)
     x, labels = rng.standard_normal((9, 5)), rng.integers(0, 4, 9)
     signals = net.forward(x)
     gradients = net.backward(signals, cross_entropy(signals.output, labels)[1])
@@ -87,7 +87,7 @@ def test_the_chapters_tape_is_mlp_backward():
 def test_a_shared_weight_has_the_sum_of_its_uses(seed, uses, activation):
     """A square matrix used in every layer, as in a recurrent network."""
     rng = np.random.default_rng(seed)
-    net = MLP([3] * (uses + 1), activation, "lecun", seed=rng)
+    net = MLP([3] * (uses + 1), activation, "lecun", rng=rng)
     x, y = rng.standard_normal((4, 3)), rng.standard_normal((4, 3))
     shared, direction, step = net.weights[0].copy(), rng.standard_normal((3, 3)), 1e-6
 
@@ -286,7 +286,7 @@ def test_one_size_of_weights_differs_by_activation_bias_and_depth():
 @given(seed=seeds, activation=st.sampled_from([*ACTIVATIONS]))
 def test_one_samples_weight_gradient_is_input_times_backward_signal(seed, activation):
     rng = np.random.default_rng(seed)
-    net = MLP([6] * 8, activation, "lecun", seed=rng, bias_std=0.1)
+    net = MLP([6] * 8, activation, "lecun", rng=rng, bias_std=0.1)
     signals = net.forward(rng.standard_normal((1, 6)))
     g = net.backward(signals, rng.standard_normal((1, 6)))
     for W, x, d in zip(g.weights, signals.inputs, g.delta, strict=True):
@@ -303,7 +303,7 @@ def test_weight_gradients_look_flat_while_the_backward_signal_dies():
     backward, weight = [], []
     for seed in range(30):
         rng = np.random.default_rng(seed)
-        net = MLP([64] * 31, "relu", "glorot", seed=rng)
+        net = MLP([64] * 31, "relu", "glorot", rng=rng)
         g = net.backward(net.forward(rng.standard_normal((1, 64))), rng.standard_normal((1, 64)))
         backward.append(np.log(norm(g.delta[0]) / norm(g.delta[-1])))
         weight.append(np.log(norm(g.weights[0]) / norm(g.weights[-1])))

@@ -67,7 +67,7 @@ def test_eigenvalues_of_the_factors_do_not_decide():
 @pytest.mark.parametrize("activation", ["tanh", "relu", "gelu", "sigmoid"])
 def test_the_jacobian_is_the_product_of_the_layers_jacobians(activation):
     rng = np.random.default_rng(1)
-    net = MLP([6, 5, 7, 4], activation, 1.5, seed=rng, bias_std=0.3)
+    net = MLP([6, 5, 7, 4], activation, 1.5, rng=rng, bias_std=0.3)
     x, delta = rng.standard_normal((1, 6)), rng.standard_normal((1, 4))
     signals = net.forward(x)
     J = net.weights[0].T
@@ -134,7 +134,7 @@ def one_layer_variance(slope):
 def log_gains(activation, sigma_w, width, depth, nets, rng):
     gains = np.empty(nets)
     for i in range(nets):
-        net = MLP([width] * (depth + 2), activation, sigma_w, seed=rng)
+        net = MLP([width] * (depth + 2), activation, sigma_w, rng=rng)
         signals = net.forward(rng.standard_normal((1, width)))
         delta = net.backward(signals, rng.standard_normal((1, width))).delta
         gains[i] = np.log(np.sum(delta[0] ** 2) / np.sum(delta[-1] ** 2))

@@ -87,7 +87,7 @@ def test_depth_scale_measured_on_a_wide_network():
     sigma_w, sigma_b = 1.2, 0.5
     rng = np.random.default_rng(0)
     width, pairs = 800, rng.standard_normal((2, 800))
-    net = networks.MLP([width] * 13, "tanh", sigma_w, seed=rng, bias_std=sigma_b)
+    net = networks.MLP([width] * 13, "tanh", sigma_w, rng=rng, bias_std=sigma_b)
     distance = []
     for h in net.forward(np.stack([pairs[0], pairs[0] + 0.1 * pairs[1]])).pre:
         distance.append(1 - h[0] @ h[1] / np.linalg.norm(h[0]) / np.linalg.norm(h[1]))
@@ -98,7 +98,7 @@ def test_depth_scale_measured_on_a_wide_network():
 
 def test_glorot_and_bengio_flat_weight_gradients():
     rng = np.random.default_rng(7)
-    net = networks.MLP([1000] * 7, "tanh", "uniform_third", seed=rng)
+    net = networks.MLP([1000] * 7, "tanh", "uniform_third", rng=rng)
     signals = net.forward(0.5 * rng.standard_normal((256, 1000)))
     gradients = net.backward(signals, rng.standard_normal((256, 1000)) * 3**0.5)
     forward = [a.std() for a in signals.inputs[1:6]]

@@ -196,7 +196,7 @@ def cell_memory(bias, inputs=48, rule="glorot", draws=8):
     """Return log10 of the rms singular value of dc_100/dc_0, one number for each draw."""
     rng, logs = np.random.default_rng(1), []
     for _ in range(draws):
-        net = LSTM(inputs, 64, forget_bias=bias, recurrent=rule, seed=rng)
+        net = LSTM(inputs, 64, forget_bias=bias, recurrent=rule, rng=rng)
         J = net.cell_jacobians(rng.standard_normal((100, inputs)))[-1]
         logs.append(np.log10(np.linalg.norm(J) / 8))
     return np.array(logs)

@@ -135,7 +135,7 @@ def test_relu_with_default_weights_hides_its_loss_from_the_weight_gradients():
     rng = np.random.default_rng(0)
     weights, signal = [], []
     for _ in range(16):
-        net = networks.MLP([64] * 31, "relu", "glorot", seed=rng)
+        net = networks.MLP([64] * 31, "relu", "glorot", rng=rng)
         signals = net.forward(rng.standard_normal((16, 64)))
         back = net.backward(signals, rng.standard_normal((16, 64)))
         weights.append(np.linalg.norm(back.weights[0]) / np.linalg.norm(back.weights[-1]))

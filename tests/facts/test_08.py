@@ -59,7 +59,7 @@ def test_the_gradient_at_step_zero_does_not_depend_on_the_rate(digits):
 
 @pytest.mark.parametrize("name", ["deep sigmoid", "deep relu"])
 def test_no_rate_mends_a_vanishing_gradient(name):
-    arm = patients.treat(
+    arm = patients.search_learning_rate(
         lambda seed: patients.patient(name, seed=seed), learning_rates=[3e-4, 0.03, 3.0],
         seeds=(7,), samples=256, epochs=8, momentum=0.5,
     )  # fmt: skip

@@ -43,7 +43,7 @@ def test_the_leaky_default_is_a_third():
     """He's rule for a leaky ReLU of slope sqrt(5): bound g sqrt(3 / n), g^2 = 2 / (1 + 5)."""
     bound = np.sqrt(2 / (1 + 5)) * np.sqrt(3 / 200)
     assert bound == pytest.approx(1 / np.sqrt(200), rel=1e-12)
-    assert initializers.standard_deviation("uniform_third", (200, 50)) == pytest.approx(
+    assert initializers._standard_deviation("uniform_third", (200, 50)) == pytest.approx(
         bound / np.sqrt(3), rel=1e-12
     )
 
@@ -94,7 +94,7 @@ def test_lsuv_finds_the_forward_gain(activation):
     """In layers of width n the scale scatters by half of sqrt(Var phi^2 / n) / E phi^2, below 0.08
     at n = 400, and the mean over 12 of them by 0.025; three of these."""
     rng = np.random.default_rng(0)
-    net = networks.MLP([400] * 14, activation, "orthogonal", seed=rng)
+    net = networks.MLP([400] * 14, activation, "orthogonal", rng=rng)
     signal, scales = rng.standard_normal((400, 400)), []
     for W in net.weights:
         scales.append(1 / np.std(signal @ W))
@@ -107,7 +107,7 @@ def test_he_merges_inputs():
     """The correlation of two inputs follows the map; one of width 1000 scatters by about
     1 / sqrt(1000) = 0.03 in each layer, and the map damps it."""
     rng = np.random.default_rng(0)
-    net = networks.MLP([1000] * 11, "relu", "he", seed=rng)
+    net = networks.MLP([1000] * 11, "relu", "he", rng=rng)
     h = np.array(net.forward(rng.standard_normal((2, 1000))).pre)
     h /= np.linalg.norm(h, axis=2, keepdims=True)
     measured = np.sum(h[:, 0] * h[:, 1], axis=1)
@@ -123,5 +123,5 @@ def test_glorots_compromise_loses_where_widths_alternate(narrow, wide):
     """A pair of linear layers changes both second moments by 4ab / (a + b)^2."""
     pair = 1.0
     for shape in ((narrow, wide), (wide, narrow)):
-        pair *= shape[0] * initializers.standard_deviation("glorot", shape) ** 2
+        pair *= shape[0] * initializers._standard_deviation("glorot", shape) ** 2
     assert pair == pytest.approx(4 * narrow * wide / (narrow + wide) ** 2, rel=1e-12)

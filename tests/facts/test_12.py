@@ -126,7 +126,7 @@ def test_adam_mends_scales_where_directions_are_good():
 
     rates = {"sgd": [0.1, 0.5], "adam": [0.003, 0.01]}
     arms = {
-        name: patients.treat(
+        name: patients.search_learning_rate(
             short, learning_rates=r, seeds=(3, 4), optimizer=name,
             momentum=0.9 if name == "sgd" else 0.0,
         )

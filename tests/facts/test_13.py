@@ -38,7 +38,7 @@ def test_clipping_separates_training_from_nan_in_other_draws(seed):
     x, y = data.x_train[:512], np.eye(10)[data.y_train[:512]]
     losses = {}
     for limit in (np.inf, 3.0):
-        net = networks.MLP([64] * 16 + [10], "relu", "he", residual=0.5, seed=seed)
+        net = networks.MLP([64] * 16 + [10], "relu", "he", branch_scale=0.5, seed=seed)
         losses[limit] = networks.train(
             net, x, y, loss=networks.squared_error, learning_rate=0.3, epochs=3,
             rng=np.random.default_rng(seed), clip_norm=limit,

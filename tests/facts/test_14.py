@@ -12,7 +12,7 @@ def log_factors(normalization, activation, rule="he", width=256, batch=128, draw
     for seed in range(first_seed, first_seed + draws):
         rng = np.random.default_rng(seed)
         widths = [width] * 33
-        net = networks.MLP(widths, activation, rule, seed=rng, normalization=normalization)
+        net = networks.MLP(widths, activation, rule, rng=rng, normalization=normalization)
         noise = rng.standard_normal((2, batch, width))
         delta = net.backward(net.forward(noise[0]), noise[1]).delta
         norms = [np.sum(d**2) for d in delta]
@@ -99,7 +99,8 @@ def test_with_skip_connections_growth_is_a_power_of_depth():
     v, growth = variance("relu") * 2, []
     for seed in range(20, 26):
         rng = np.random.default_rng(seed)
-        net = networks.MLP([256] * 34, "relu", "he", seed=rng, normalization="batch", residual=1.0)
+        options = {"normalization": "batch", "branch_scale": 1.0}
+        net = networks.MLP([256] * 34, "relu", "he", rng=rng, **options)
         noise = rng.standard_normal((2, 128, 256))
         delta = net.backward(net.forward(noise[0]), noise[1]).delta
         growth.append(np.sum(delta[0] ** 2) / np.sum(delta[-1] ** 2))

@@ -12,7 +12,7 @@ def growth(activation, rule, nets=12, width=256, blocks=BLOCKS, start=1.0, **opt
     """Mean growth, over networks, of the squared signal (forward, backward) along the stream."""
     rng, forward, backward = np.random.default_rng(0), [], []
     for _ in range(nets):
-        net = networks.MLP([width] * (blocks + 2), activation, rule, seed=rng, **options)
+        net = networks.MLP([width] * (blocks + 2), activation, rule, rng=rng, **options)
         signals = net.forward(start * rng.standard_normal((16, width)))
         delta = net.backward(signals, rng.standard_normal((16, width))).delta
         forward.append(np.mean(signals.pre[-1] ** 2) / np.mean(signals.pre[0] ** 2))
@@ -27,11 +27,11 @@ def growth(activation, rule, nets=12, width=256, blocks=BLOCKS, start=1.0, **opt
 @pytest.mark.parametrize(
     ("options", "expected", "factor"),
     [
-        ({"residual": 1.0}, 2.0**BLOCKS, 1.75),
-        ({"residual": 1.0, "normalization": "layer"}, BLOCKS + 1, 1.1),
-        ({"residual": 1.0, "normalization": "rms"}, BLOCKS + 1, 1.1),
-        ({"residual": BLOCKS**-0.5}, (1 + 1 / BLOCKS) ** BLOCKS, 1.1),
-        ({"residual": 0.0}, 1.0, 1.0 + 1e-12),
+        ({"branch_scale": 1.0}, 2.0**BLOCKS, 1.75),
+        ({"branch_scale": 1.0, "normalization": "layer"}, BLOCKS + 1, 1.1),
+        ({"branch_scale": 1.0, "normalization": "rms"}, BLOCKS + 1, 1.1),
+        ({"branch_scale": BLOCKS**-0.5}, (1 + 1 / BLOCKS) ** BLOCKS, 1.1),
+        ({"branch_scale": 0.0}, 1.0, 1.0 + 1e-12),
     ],
     ids=["unscaled", "layer norm", "rms norm", "scaled", "zero"],
 )
@@ -48,7 +48,7 @@ def test_other_weights_and_tanh(sigma_w):
     for _ in range(12):
         gradient *= 1 + a**2 * theory.chi("tanh", sigma_w, q=q)
         q += a**2 * theory.second_moment_map("tanh", q, sigma_w)
-    forward, backward = growth("tanh", sigma_w, nets=6, width=400, blocks=12, residual=a)
+    forward, backward = growth("tanh", sigma_w, nets=6, width=400, blocks=12, branch_scale=a)
     # Twelve steps of relative deviation sqrt(2 / 400) a^2 each, six networks: below 3 %.
     assert forward == pytest.approx(q / sigma_w**2, rel=0.1)
     assert backward == pytest.approx(gradient, rel=0.15)
@@ -56,14 +56,14 @@ def test_other_weights_and_tanh(sigma_w):
 
 def test_glorot_with_a_skip_explodes_where_it_vanished():
     assert growth("relu", "glorot", nets=4)[1] < 1e-8
-    assert growth("relu", "glorot", nets=4, residual=1.0)[1] > 1e4
+    assert growth("relu", "glorot", nets=4, branch_scale=1.0)[1] > 1e4
 
 
 def path_parts(net, signals, delta):
     """The backward signal at the first layer, apart by the number of branches it has taken."""
     parts = [delta]
     for W, h in zip(net.weights[:0:-1], signals.pre[-2::-1], strict=True):
-        through = [net.residual * (d @ W.T) * (h > 0) for d in parts]
+        through = [net.branch_scale * (d @ W.T) * (h > 0) for d in parts]
         parts = [around + t for around, t in zip([*parts, 0], [0, *through], strict=True)]
     return parts
 
@@ -72,7 +72,7 @@ def path_parts(net, signals, delta):
 def test_path_lengths_are_binomial(a):
     """Mean number of branches L a^2 / (1 + a^2), also for an a that the chapter does not use."""
     rng = np.random.default_rng(1)
-    net = networks.MLP([128] * (BLOCKS + 2), "relu", "he", seed=rng, residual=a)
+    net = networks.MLP([128] * (BLOCKS + 2), "relu", "he", rng=rng, branch_scale=a)
     signals = net.forward(rng.standard_normal((16, 128)))
     parts = path_parts(net, signals, rng.standard_normal((16, 128)))
     share = np.array([np.sum(d**2) for d in parts])
@@ -83,7 +83,7 @@ def test_path_lengths_are_binomial(a):
 
 def test_paths_add_up_to_the_gradient():
     rng = np.random.default_rng(2)
-    net = networks.MLP([16] * 6, "relu", "he", seed=rng, residual=0.7)
+    net = networks.MLP([16] * 6, "relu", "he", rng=rng, branch_scale=0.7)
     signals, delta = net.forward(rng.standard_normal((3, 16))), rng.standard_normal((3, 16))
     whole = net.backward(signals, delta).delta[0]
     assert sum(path_parts(net, signals, delta)) == pytest.approx(whole, rel=1e-12)
@@ -114,7 +114,7 @@ def test_scaled_branches_train_thirty_layers_and_unscaled_ones_do_not():
     data = datasets.digits(np.random.default_rng(0))
     found = {}
     for a in (1.0, 28**-0.5):
-        net = patients.patient("deep relu", seed=0, initializer="he", residual=a)
+        net = patients.patient("deep relu", seed=0, initializer="he", branch_scale=a)
         networks.train(
             net, data.x_train[:256], data.y_train[:256], loss=networks.cross_entropy,
             learning_rate=0.1, momentum=0.9, epochs=7, rng=np.random.default_rng(0),

@@ -11,7 +11,7 @@ from gradutils.recurrent import LSTM
 def log10_memory(bias, seed, scale=1.0, units=64, rule="glorot"):
     """Return log10 of the rms singular value of dc_100/dc_0 of one untrained LSTM."""
     rng = np.random.default_rng(seed)
-    net = LSTM(48, units, forget_bias=bias, recurrent=rule, seed=rng)
+    net = LSTM(48, units, forget_bias=bias, recurrent=rule, rng=rng)
     J = net.cell_jacobians(scale * rng.standard_normal((100, 48)))[-1]
     return np.log10(np.linalg.norm(J) / np.sqrt(units))
 

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks import tournament
 from gradutils import datasets, networks, patients
-from gradutils.patients import FAINT
+from gradutils.patients import FAINT_LOSS_WEIGHT
 from tools import ROOT
 
 NOTEBOOK = ROOT / "notebooks" / "17_choosing_a_fix.ipynb"
@@ -62,7 +62,8 @@ def test_chapter_and_benchmark_build_the_same_networks(chapter, name):
         ours, theirs = tournament.network(name, fix, 3), chapter["network"](name, fix, 3)
         for a, b in zip(ours.weights + ours.biases, theirs.weights + theirs.biases, strict=True):
             np.testing.assert_array_equal(a, b)
-        assert (ours.residual, ours.normalization) == (theirs.residual, theirs.normalization)
+        assert ours.branch_scale == theirs.branch_scale
+        assert ours.normalization == theirs.normalization
 
 
 def test_chapter_and_benchmark_have_the_same_gated_cell(chapter):
@@ -81,7 +82,7 @@ def test_chapter_and_benchmark_have_the_same_gated_cell(chapter):
 def test_gated_cell_against_finite_differences(kind):
     # Central differences with a step of 1e-6 are off by about 1e-12 / 1e-6 in rounding.
     rng = np.random.default_rng(1)
-    net, u = tournament.Gated(2, 5, 2, seed=rng), rng.standard_normal((3, 8, 2))
+    net, u = tournament.Gated(2, 5, 2, rng=rng), rng.standard_normal((3, 8, 2))
     error = rng.standard_normal((3, 2))
     gradients = getattr(net.backward(net.forward(u), error), kind)
     for p, g in zip(getattr(net, kind), gradients, strict=True):
@@ -124,7 +125,7 @@ def test_no_fix_but_loss_scaling_gets_a_gradient_into_float16(row, batch):
     fix = tournament.effective("float16", tournament.FIXES[row])
     if fix is None:
         return
-    weight = FAINT * fix.get("loss_scale", 1.0)
+    weight = FAINT_LOSS_WEIGHT * fix.get("loss_scale", 1.0)
     net = tournament.network("float16", fix, 0)
     signals = net.forward(batch[0][:32])
     grad_output = weight * networks.cross_entropy(signals.output, batch[1][:32])[1]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from gradutils import datasets, networks
-from gradutils.patients import FAINT, patient
+from gradutils.patients import FAINT_LOSS_WEIGHT, patient
 
 
 def digits(samples=128):
@@ -41,7 +41,7 @@ def gradient_norms(storage, power):
     x, y = digits()
     net = patient("float16", seed=0, storage=storage)
     signals = net.forward(x)
-    gradient = FAINT * 2.0**power * networks.cross_entropy(signals.output, y)[1]
+    gradient = FAINT_LOSS_WEIGHT * 2.0**power * networks.cross_entropy(signals.output, y)[1]
     return np.array([np.linalg.norm(g) for g in net.backward(signals, gradient).weights])
 
 
@@ -136,7 +136,7 @@ def test_longest_memory_of_a_stored_gate(dtype, memory):
 
 @pytest.mark.parametrize(
     ("options", "expected"),
-    [({"normalization": "rms", "residual": 1.0}, 100**0.5), ({"residual": 0.1}, np.e**0.5)],
+    [({"normalization": "rms", "branch_scale": 1.0}, 100**0.5), ({"branch_scale": 0.1}, np.e**0.5)],
 )
 def test_backward_growth_of_a_hundred_residual_layers(options, expected):
     # Pre-norm: sqrt(L); branches of 1/sqrt(L): sqrt(e). The logarithm of the norm scatters by

@@ -74,5 +74,5 @@ def test_which_changes_move_the_slope_of_the_sick_network(seed):
         assert slope(net, x, y) == pytest.approx(before, abs=0.05)
     assert slope(sick(activation="linear"), x, y) == pytest.approx(0, abs=4 * 0.014)
     assert slope(sick(activation="relu", initializer="he"), x, y) == pytest.approx(0, abs=4 * 0.014)
-    assert slope(sick(residual=20**-0.5), x, y) == pytest.approx(0, abs=4 * 0.014)
+    assert slope(sick(branch_scale=20**-0.5), x, y) == pytest.approx(0, abs=4 * 0.014)
     assert slope(sick(normalization="layer"), x, y) < -0.3

@@ -4,14 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradutils import initializers
-from gradutils.initializers import RULES, draw, fans, orthogonal, standard_deviation
+from gradutils.initializers import RULES, _fans, _standard_deviation, draw, orthogonal
 
 sizes = st.integers(1, 40)
 
 
 def test_fans_of_dense_and_convolution():
-    assert fans((3, 5)) == (3, 5)
-    assert fans((3, 3, 16, 32)) == (144, 288)  # 3 * 3 * 16 inputs reach one output
+    assert _fans((3, 5)) == (3, 5)
+    assert _fans((3, 3, 16, 32)) == (144, 288)  # 3 * 3 * 16 inputs reach one output
 
 
 @pytest.mark.parametrize(
@@ -19,14 +19,14 @@ def test_fans_of_dense_and_convolution():
     [("lecun", 1 / 200), ("glorot", 2 / 300), ("he", 2 / 200), ("uniform_third", 1 / 600)],
 )
 def test_variance_of_each_rule(rule, variance):
-    assert standard_deviation(rule, (200, 100)) ** 2 == pytest.approx(variance, rel=1e-14)
+    assert _standard_deviation(rule, (200, 100)) ** 2 == pytest.approx(variance, rel=1e-14)
 
 
 def test_uniform_third_is_the_variance_of_the_uniform_default():
     """Uniform on [-a, a] has the variance a^2 / 3; here a = 1 / sqrt(fan_in)."""
     a = 1 / np.sqrt(50)
     x = np.linspace(-a, a, 100_001)
-    assert standard_deviation("uniform_third", (50, 7)) ** 2 == pytest.approx(x.var(), rel=1e-4)
+    assert _standard_deviation("uniform_third", (50, 7)) ** 2 == pytest.approx(x.var(), rel=1e-4)
 
 
 @pytest.mark.parametrize("rule", ["lecun", "glorot", "he"])
@@ -38,7 +38,7 @@ def test_rules_agree_with_keras(rule):
     kernel = np.asarray(initializer((300, 200)))
     # The sample deviation of m values has a relative error of about sqrt(1 / 2m); five of those.
     tolerance = 5 * np.sqrt(1 / (2 * kernel.size))
-    assert kernel.std() == pytest.approx(standard_deviation(rule, (300, 200)), rel=tolerance)
+    assert kernel.std() == pytest.approx(_standard_deviation(rule, (300, 200)), rel=tolerance)
 
 
 @given(fan_in=sizes, fan_out=sizes, seed=st.integers(0, 99))
@@ -59,7 +59,7 @@ def test_orthogonal_is_uniform():
 @given(rule=st.one_of(st.sampled_from([*RULES]), st.floats(0.1, 5)))
 def test_draw_has_the_rules_deviation(rule):
     W = draw(rule, (200, 100), np.random.default_rng(7))
-    expected = standard_deviation(rule, (200, 100))
+    expected = _standard_deviation(rule, (200, 100))
     assert W.std() == pytest.approx(expected, rel=5 * np.sqrt(1 / (2 * W.size)))
     assert abs(W.mean()) < 5 * expected / np.sqrt(W.size)
 
@@ -78,13 +78,13 @@ def test_draw_knows_orthogonal():
 @pytest.mark.parametrize("rule", ["kaiming", -1.0, np.nan, np.inf, None, True])
 def test_bad_rule(rule):
     with pytest.raises(ValueError, match=r"rule must be one of lecun, .*; received"):
-        initializers.standard_deviation(rule, (3, 3))
+        initializers._standard_deviation(rule, (3, 3))
 
 
 @pytest.mark.parametrize("shape", [(3,), (), (0, 3), (3, -1)])
 def test_bad_shape(shape):
     with pytest.raises(ValueError, match="shape must have two or more positive sizes"):
-        fans(shape)
+        _fans(shape)
 
 
 def test_orthogonal_is_for_matrices():

@@ -63,7 +63,7 @@ COMPLEX = {
 def problem(seed, activation="tanh", widths=WIDTHS, batch=6, dtype=np.float64, **options):
     """Return a network with biases, inputs, labels and targets."""
     rng = np.random.default_rng(seed)
-    net = MLP(widths, activation, "lecun", seed=rng, bias_std=0.3, dtype=dtype, **options)
+    net = MLP(widths, activation, "lecun", rng=rng, bias_std=0.3, dtype=dtype, **options)
     x = rng.standard_normal((batch, widths[0])).astype(dtype)
     labels = rng.integers(0, widths[-1], batch)
     return net, x, labels, rng.standard_normal((batch, widths[-1])).astype(dtype)
@@ -187,7 +187,7 @@ def test_sigmoid_cross_entropy_is_softmax_with_a_logit_of_zero():
 # References: TensorFlow, central differences, complex step
 
 
-def tensorflow_gradients(net, x, y, activation, loss, residual=None):
+def tensorflow_gradients(net, x, y, activation, loss, branch_scale=None):
     """Loss and gradients by the parameters, as a tape gives them in the network's own type."""
     phi = TENSORFLOW[activation]
     W, b = ([tf.Variable(p) for p in group] for group in (net.weights, net.biases))
@@ -195,8 +195,8 @@ def tensorflow_gradients(net, x, y, activation, loss, residual=None):
         h = tf.constant(x) @ W[0] + b[0]
         for weights, bias in zip(W[1:], b[1:], strict=True):
             branch = phi(h) @ weights + bias
-            skips = residual is not None and branch.shape == h.shape
-            h = h + residual * branch if skips else branch
+            skips = branch_scale is not None and branch.shape == h.shape
+            h = h + branch_scale * branch if skips else branch
         if loss == "cross_entropy":
             losses = tf.nn.sparse_softmax_cross_entropy_with_logits(y, h)
         else:
@@ -223,12 +223,12 @@ def test_gradients_are_those_of_tensorflow(activation, loss, dtype):
     assert all(g.dtype == dtype for g in [*parameters(gradients), *gradients.delta])
 
 
-@pytest.mark.parametrize("residual", [0.3, 1.0])
-def test_gradients_with_skips_are_those_of_tensorflow(residual):
-    net, x, labels, _ = problem(2, "silu", [4, 6, 6, 6, 5, 5], residual=residual)
+@pytest.mark.parametrize("branch_scale", [0.3, 1.0])
+def test_gradients_with_skips_are_those_of_tensorflow(branch_scale):
+    net, x, labels, _ = problem(2, "silu", [4, 6, 6, 6, 5, 5], branch_scale=branch_scale)
     signals = net.forward(x)
     gradients = net.backward(signals, cross_entropy(signals.output, labels)[1])
-    _, theirs = tensorflow_gradients(net, x, labels, "silu", "cross_entropy", residual)
+    _, theirs = tensorflow_gradients(net, x, labels, "silu", "cross_entropy", branch_scale)
     assert relative_difference(parameters(gradients), theirs) < 100 * EPS
 
 
@@ -369,9 +369,9 @@ def test_backward_is_linear_in_the_output_gradient(seed, activation, a, b):
 
 
 @settings(max_examples=30)
-@given(seed=seeds, activation=names, widths=shapes, residual=st.sampled_from([None, 0.5]))
-def test_jacobian_is_stacked_backward_of_unit_vectors(seed, activation, widths, residual):
-    net, x, _, _ = problem(seed, activation, widths, batch=1, residual=residual)
+@given(seed=seeds, activation=names, widths=shapes, branch_scale=st.sampled_from([None, 0.5]))
+def test_jacobian_is_stacked_backward_of_unit_vectors(seed, activation, widths, branch_scale):
+    net, x, _, _ = problem(seed, activation, widths, batch=1, branch_scale=branch_scale)
     signals = net.forward(x)
     rows = [net.backward(signals, unit[None]).input[0] for unit in np.eye(widths[-1])]
     assert net.jacobian(x[0]) == pytest.approx(np.array(rows), rel=1e-12, abs=1e-14)
@@ -449,7 +449,7 @@ def test_a_seed_fixes_the_network(seed, bias_std):
     one, same, other = (
         MLP(WIDTHS, "relu", "he", seed=s, bias_std=bias_std) for s in (seed, seed, seed + 1)
     )
-    generator = MLP(WIDTHS, "relu", "he", seed=np.random.default_rng(seed), bias_std=bias_std)
+    generator = MLP(WIDTHS, "relu", "he", rng=np.random.default_rng(seed), bias_std=bias_std)
     for k, W in enumerate(one.weights):
         assert np.array_equal(W, same.weights[k])
         assert np.array_equal(W, generator.weights[k])
@@ -484,7 +484,7 @@ def test_training_decreases_a_convex_quadratic(seed, rate):
     """A linear layer with squared error; the rate is a share of 2 / (largest curvature)."""
     rng = np.random.default_rng(seed)
     x, y = rng.standard_normal((20, 3)), rng.standard_normal((20, 2))
-    net = MLP([3, 2], "linear", "lecun", seed=rng)
+    net = MLP([3, 2], "linear", "lecun", rng=rng)
     features = np.column_stack([x, np.ones(20)])
     curvature = 2 * np.linalg.eigvalsh(features.T @ features).max() / y.size
     history = train(net, x, y, loss=squared_error, learning_rate=2 * rate / curvature, epochs=30,
@@ -622,6 +622,13 @@ SMALL = MLP([2, 3, 1], "relu", "he", seed=0)
         (lambda: MLP([2, -3], "relu", "he", seed=0), "received [2, -3]"),
         (lambda: MLP([2.5, 2], "relu", "he", seed=0), "received [2.5, 2]"),
         (lambda: MLP([2, True], "relu", "he", seed=0), "received [2, True]"),
+        (lambda: MLP([2, 1], "relu", "he"),
+         "either seed or rng must be given; received None and None"),
+        (lambda: MLP([2, 1], "relu", "he", seed=0, rng=np.random.default_rng(0)),
+         "either seed or rng must be given; received 0 and Generator"),
+        (lambda: MLP([2, 1], "relu", "he", seed=-1), "seed must be an integer >= 0; received -1"),
+        (lambda: MLP([2, 1], "relu", "he", rng=7),
+         "rng must be a numpy.random.Generator; received 7"),
         (lambda: MLP([2, 1], "relu", "he", seed=0, bias_std=-0.5),
          "bias_std must be a finite number >= 0; received -0.5"),
         (lambda: MLP([2, 1], "relu", "he", seed=0, bias_std=np.nan), "received nan"),

@@ -46,12 +46,12 @@ def test_scale_of_the_input_is_forgotten(name, seed, factor):
 
 
 @pytest.mark.parametrize("normalization", [None, *NORMALIZATIONS])
-@pytest.mark.parametrize("residual", [None, 0.5])
+@pytest.mark.parametrize("branch_scale", [None, 0.5])
 @given(seed=seeds)
-def test_backward_is_the_directional_difference(normalization, residual, seed):
+def test_backward_is_the_directional_difference(normalization, branch_scale, seed):
     rng = np.random.default_rng(seed)
-    net = MLP([3, 5, 5, 5, 2], "tanh", "he", seed=rng, bias_std=0.1,
-              normalization=normalization, residual=residual)  # fmt: skip
+    net = MLP([3, 5, 5, 5, 2], "tanh", "he", rng=rng, bias_std=0.1,
+              normalization=normalization, branch_scale=branch_scale)  # fmt: skip
     x, y = rng.standard_normal((6, 3)), rng.standard_normal((6, 2))
     signals = net.forward(x)
     gradients = net.backward(signals, squared_error(signals.output, y)[1])
@@ -70,7 +70,7 @@ def test_backward_is_the_directional_difference(normalization, residual, seed):
 
 @pytest.mark.parametrize("normalization", [None, "layer", "rms"])
 def test_jacobian_with_skips_is_the_difference(normalization):
-    net = MLP([4, 6, 6, 3], "silu", "he", seed=0, normalization=normalization, residual=0.7)
+    net = MLP([4, 6, 6, 3], "silu", "he", seed=0, normalization=normalization, branch_scale=0.7)
     x, step = np.random.default_rng(1).standard_normal(4), 1e-5
     moved = np.concatenate([x + step * np.eye(4), x - step * np.eye(4)])
     outputs = net.forward(moved).output
@@ -79,7 +79,7 @@ def test_jacobian_with_skips_is_the_difference(normalization):
 
 
 def test_a_branch_of_scale_zero_is_the_identity():
-    net = MLP([4, 4, 4, 4], "relu", "he", seed=0, residual=0.0)
+    net = MLP([4, 4, 4, 4], "relu", "he", seed=0, branch_scale=0.0)
     signals = net.forward(np.eye(4))
     assert all(np.array_equal(h, signals.pre[0]) for h in signals.pre)
     gradients = net.backward(signals, np.eye(4))
@@ -87,7 +87,7 @@ def test_a_branch_of_scale_zero_is_the_identity():
 
 
 def test_skips_pass_by_where_widths_agree_only():
-    net = MLP([4, 6, 6, 3], "relu", "he", seed=0, residual=0.0)
+    net = MLP([4, 6, 6, 3], "relu", "he", seed=0, branch_scale=0.0)
     first, second, output = net.forward(np.ones((1, 4))).pre
     assert np.array_equal(first, second)
     assert output == pytest.approx(np.maximum(second, 0) @ net.weights[2])  # no skip, no scale
@@ -167,8 +167,8 @@ def quick(**options):
          "normalization must be None or one of batch, layer, rms; received 'group'"),
         (lambda: MLP([2, 2, 2], "relu", "he", seed=0, normalization="batch").jacobian(np.ones(2)),
          "normalization must not be 'batch'"),
-        (lambda: MLP([2, 2], "relu", "he", seed=0, residual=np.nan),
-         "residual must be a finite number; received nan"),
+        (lambda: MLP([2, 2], "relu", "he", seed=0, branch_scale=np.nan),
+         "branch_scale must be a finite number; received nan"),
         (lambda: accuracy(MLP([2, 2], "relu", "he", seed=0), np.ones((3, 2)), np.ones((3, 1))),
          r"labels must have shape \(3,\); received \(3, 1\)"),
         (lambda: quick(epochs=0), "epochs must be a positive integer; received 0"),

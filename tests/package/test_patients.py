@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from gradutils import datasets, networks
-from gradutils.patients import FAINT, PATIENTS, patient, treat
+from gradutils.patients import FAINT_LOSS_WEIGHT, PATIENTS, patient, search_learning_rate
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +36,13 @@ def test_each_patient_has_its_illness(name, low, high, seed, data):
 
 
 def test_the_float16_patient_loses_its_gradient_to_rounding_alone(data):
-    assert abs(decades(patient("float16", seed=0, storage=None), data, FAINT)) < 1
+    assert abs(decades(patient("float16", seed=0, storage=None), data, FAINT_LOSS_WEIGHT)) < 1
     net = patient("float16", seed=0)
     signals = net.forward(data[0])
     grad_output = networks.cross_entropy(signals.output, data[1])[1]
     zeros = [
         (net.backward(signals, factor * grad_output).delta[0] == 0).mean()
-        for factor in (FAINT, 1.0)
+        for factor in (FAINT_LOSS_WEIGHT, 1.0)
     ]
     assert zeros[0] > 0.9
     assert zeros[1] < 0.01
@@ -77,7 +77,7 @@ def test_treatment_is_plain_training_at_the_rate_of_the_lowest_loss():
         )  # fmt: skip
         losses.append(history[-1])
         expected.append(networks.accuracy(net, split.x_test, split.y_test))
-    arm = treat(
+    arm = search_learning_rate(
         lambda seed: patient("float16", seed=seed, storage=None),
         learning_rates=rates, seeds=[4], samples=128, epochs=3, momentum=0.9,
     )  # fmt: skip
@@ -89,4 +89,4 @@ def test_treatment_is_plain_training_at_the_rate_of_the_lowest_loss():
 @pytest.mark.parametrize("empty", [{"learning_rates": []}, {"seeds": []}])
 def test_a_search_needs_rates_and_seeds(empty):
     with pytest.raises(ValueError, match="learning_rates and seeds must each hold one or more"):
-        treat(lambda seed: None, **({"learning_rates": [0.1]} | empty))
+        search_learning_rate(lambda seed: None, **({"learning_rates": [0.1]} | empty))

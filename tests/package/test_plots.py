@@ -110,7 +110,7 @@ def test_phase_diagram_centres_its_colours_and_draws_the_critical_line():
 def test_fingerprint_holds_what_is_drawn_and_is_json():
     ax = plots.layer_profile({"a": [1, np.inf]}, ylabel="norm")
     ax.scatter([1, 2], [3, 4])
-    (content,) = plots.fingerprint(ax.figure)
+    (content,) = plots._fingerprint(ax.figure)
     assert json.loads(json.dumps(content)) == content
     assert content["labels"] == ["", "layer", "norm"]
     assert content["lines"][0]["y"] == [1, None]
@@ -120,7 +120,7 @@ def test_fingerprint_holds_what_is_drawn_and_is_json():
 def test_fingerprint_thins_long_arrays_and_keeps_the_ends():
     figure, ax = plt.subplots()
     ax.plot(np.arange(10_001))
-    kept = plots.fingerprint(figure)[0]["lines"][0]["y"]
+    kept = plots._fingerprint(figure)[0]["lines"][0]["y"]
     assert len(kept) == 200
     assert (kept[0], kept[-1]) == (0, 10_000)
 
@@ -131,7 +131,7 @@ def test_fingerprint_tells_a_sine_from_a_cosine():
         figure, ax = plt.subplots()
         ax.plot(f(np.linspace(0, 6, 50)))
         ax.set_ylim(-1, 1)
-        prints.append(plots.fingerprint(figure))
+        prints.append(plots._fingerprint(figure))
     assert prints[0] != prints[1]
 
 

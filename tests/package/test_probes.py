@@ -60,7 +60,7 @@ def test_one_linear_layer_by_hand():
 
 @pytest.mark.parametrize("activation", ["tanh", "relu", "sigmoid", "silu"])
 def test_agrees_with_numpy_backpropagation(activation, rng):
-    net = MLP([6, 12, 9, 7, 3], activation, "he", seed=rng, bias_std=0.1)
+    net = MLP([6, 12, 9, 7, 3], activation, "he", rng=rng, bias_std=0.1)
     x, y = rng.standard_normal((20, 6)), rng.standard_normal((20, 3))
     signals = net.forward(x)
     gradients = net.backward(signals, squared_error(signals.output, y)[1])

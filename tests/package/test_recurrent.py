@@ -8,7 +8,7 @@ from gradutils.recurrent import LSTM, RNN
 def small(activation="tanh", seed=0):
     """A network of 3 units, all of whose parameters are drawn, with its sequences and targets."""
     rng = np.random.default_rng(seed)
-    net = RNN(2, 3, 2, activation, recurrent=1.2, kernel=1.0, seed=rng)
+    net = RNN(2, 3, 2, activation, recurrent=1.2, kernel=1.0, rng=rng)
     net.b[:], net.c[:] = rng.standard_normal(3), rng.standard_normal(2)
     return net, rng.standard_normal((4, 6, 2)), rng.standard_normal((4, 2))
 
@@ -95,7 +95,7 @@ def test_draws_are_seeded_and_follow_the_rules():
     assert np.allclose(net.W @ net.W.T, np.eye(50), rtol=0, atol=1e-12)
     lstm = LSTM(4, 50, forget_bias=2.5, recurrent="glorot", seed=0)
     assert lstm.b.tolist() == [0] * 50 + [2.5] * 50 + [0] * 100
-    sigma = initializers.standard_deviation("glorot", (50, 200))
+    sigma = initializers._standard_deviation("glorot", (50, 200))
     assert lstm.W.std() == pytest.approx(sigma, rel=4 / np.sqrt(2 * lstm.W.size))
 
 
@@ -153,7 +153,7 @@ def test_lstm_equals_keras_forward_and_in_its_jacobian(keras):
     import tensorflow as tf
 
     rng = np.random.default_rng(0)
-    net = LSTM(3, 4, forget_bias=0.7, kernel=2.0, recurrent=2.0, seed=rng)
+    net = LSTM(3, 4, forget_bias=0.7, kernel=2.0, recurrent=2.0, rng=rng)
     net.b += rng.standard_normal(16)
     u = rng.standard_normal((1, 9, 3))
     layer = keras.layers.LSTM(4, dtype="float64", return_state=True)
