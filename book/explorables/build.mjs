@@ -14,14 +14,21 @@ const controls = join(here, "explorables.json");
 const style = join(here, "explorables.css");
 const built = (ending) => join(project, `src/gradutils/explorables/explorables.${ending}`);
 
-// The limits of the regimes stand in gradutils.diagnosis, their colours in the book's style sheet.
-const limits = execFileSync(
+// What gradutils says is asked of it here: the names of its activations, the limits of the regimes.
+const tables = execFileSync(
   process.env.PYTHON ?? join(project, ".venv/bin/python"),
   ["-c", `import json
+from gradutils.activations import ACTIVATIONS
 from gradutils.diagnosis import THRESHOLDS
-print(json.dumps({kind: THRESHOLDS[kind].limit for kind in ("vanishing", "exploding")}), end="")`],
+limits = {kind: THRESHOLDS[kind].limit for kind in ("vanishing", "exploding")}
+print(json.dumps({"activations": list(ACTIVATIONS), "limits": limits}), end="")`],
   { encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] },
 );
+const specification = readFileSync(controls, "utf8").replaceAll(
+  '"options": "activations"', `"options": ${JSON.stringify(JSON.parse(tables).activations)}`,
+);
+
+// The colours of the regimes stand in the book's style sheet.
 const page = readFileSync(join(project, "book/_static/gradutils.css"), "utf8");
 const regimes = [...page.matchAll(/--book-(?:vanishing|healthy|exploding): #\w+;/g)].map(([text]) => `  ${text}\n`);
 if (regimes.length !== 6) throw new Error("gradutils.css must give three regimes a colour, in light and in dark");
@@ -34,14 +41,13 @@ ${regimes.slice(3).join("")}}
 
 `;
 
-// tests/package/test_explorables.py computes the same digest.
+// tests/package/test_explorables.py computes the same digests.
 const sources = readdirSync(join(here, "src")).sort().map((name) => join(here, "src", name));
 const digest = createHash("sha256");
 for (const path of [...sources, controls, join(here, "package-lock.json"), import.meta.filename]) {
   digest.update(readFileSync(path));
 }
-digest.update(limits);
-const stamp = `sources ${digest.digest("hex")}`;
+digest.update(tables);
 
 const scratch = mkdtempSync(join(tmpdir(), "explorables-"));
 const binary = (name) => join(scratch, `${name}.wasm`);
@@ -53,9 +59,10 @@ const compile = (name, ...flags) => execFileSync(
 compile("simd");
 compile("fused", "--enable", "relaxed-simd", "--importMemory");
 
-const kernels = {
-  name: "kernels",
+const found = {
+  name: "what is built here",
   setup(bundle) {
+    bundle.onLoad({ filter: /explorables\.json$/ }, () => ({ contents: specification, loader: "json" }));
     bundle.onResolve({ filter: /^wasm:/ }, ({ path }) => ({ path: path.slice(5), namespace: "wasm" }));
     bundle.onLoad({ filter: /.*/, namespace: "wasm" }, ({ path }) => ({
       contents: readFileSync(binary(path)).toString("base64"),
@@ -69,10 +76,19 @@ const options = {
   charset: "utf8",
   target: "es2020",
   inject: ["src/memory.js"],
-  define: { LIMITS: limits },
-  plugins: [kernels],
+  define: { GRADUTILS: tables },
+  plugins: [found],
 };
 
+const pictures = join(scratch, "pictures.mjs");
+const stills = createHash("sha256");
+await build({ ...options, entryPoints: ["src/pictures.js"], outfile: pictures, format: "esm" });
+for (const [name, html] of Object.entries((await import(pictures)).pictures()).sort()) {
+  writeFileSync(join(here, "static", `${name}.html`), `${html}\n`);
+  stills.update(`${html}\n`);
+}
+
+const stamp = `sources ${digest.digest("hex")}, stills ${stills.digest("hex")}`;
 await build({
   ...options,
   entryPoints: ["src/index.js"],
@@ -82,11 +98,5 @@ await build({
   globalName: "gradutilsExplorables",
   banner: { js: `/* Built from book/explorables, ${stamp}. BSD 3-Clause. */` },
 });
-
-const pictures = join(scratch, "pictures.mjs");
-await build({ ...options, entryPoints: ["src/pictures.js"], outfile: pictures, format: "esm" });
-for (const [name, html] of Object.entries((await import(pictures)).pictures())) {
-  writeFileSync(join(here, "static", `${name}.html`), `<!-- ${stamp} -->\n${html}\n`);
-}
 writeFileSync(built("css"), colours + readFileSync(style, "utf8"));
-writeFileSync(built("json"), readFileSync(controls));
+writeFileSync(built("json"), specification);

@@ -57,6 +57,16 @@ def within(low: float, high: float, **values: Any) -> None:
     _require(wanted, lambda v: is_real(v) and low <= v <= high, values)
 
 
+def names(known: Collection[str], *, or_none: bool = False, **values: Any) -> None:
+    """Names that stand in a table, or None where that is allowed."""
+    wanted = f"{'None or ' if or_none else ''}one of {', '.join(known)}"
+
+    def valid(value: Any) -> bool:
+        return value in known if isinstance(value, str) else or_none and value is None
+
+    _require(wanted, valid, values)
+
+
 def rules(known: Collection[str], **values: Any) -> None:
     """Rules for the scale of weights: a known name, or sigma_w."""
     wanted = f"one of {', '.join(known)}, or a finite sigma_w >= 0"

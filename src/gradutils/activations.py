@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit, ndtr
 
+from gradutils import _checks
+
 Function = Callable[[np.ndarray], np.ndarray]
 
 LEAKY_SLOPE = 0.2  # keras.activations.leaky_relu
@@ -89,9 +91,7 @@ def get(activation: str | tuple[Function, Function]) -> Activation:
     0.25
     """
     if isinstance(activation, str):
-        if activation not in ACTIVATIONS:
-            known = ", ".join(ACTIVATIONS)
-            raise ValueError(f"activation must be one of {known}; received {activation!r}")
+        _checks.names(ACTIVATIONS, activation=activation)
         return ACTIVATIONS[activation]
     try:
         phi, derivative = activation

@@ -126,11 +126,7 @@ class MLP:
         _checks.nonnegative(bias_std=bias_std)
         _checks.rules(initializers.DRAWS, initializer=initializer)
         _check_types(dtype, storage)
-        if normalization not in (None, *NORMALIZATIONS):
-            known = ", ".join(NORMALIZATIONS)
-            raise ValueError(
-                f"normalization must be None or one of {known}; received {normalization!r}"
-            )
+        _checks.names(NORMALIZATIONS, or_none=True, normalization=normalization)
         self.activation = activations.get(activation)
         self.normalization, self.branch_scale = normalization, branch_scale
         self.dtype, self.storage = np.dtype(dtype), storage
@@ -390,6 +386,33 @@ def layer_norms(
     )
 
 
+def _sgd_step(
+    p: np.ndarray, g: np.ndarray, m: np.ndarray, v: np.ndarray, *,
+    learning_rate: float, momentum: float, step: int,
+) -> None:  # fmt: skip
+    """keras.optimizers.SGD: m = momentum m - learning_rate g, and p = p + m."""
+    m *= momentum
+    m -= learning_rate * g
+    p += m
+
+
+def _adam_step(
+    p: np.ndarray, g: np.ndarray, m: np.ndarray, v: np.ndarray, *,
+    learning_rate: float, momentum: float, step: int,
+) -> None:  # fmt: skip
+    """keras.optimizers.Adam with its defaults, which has moments of its own instead of momentum."""
+    beta_1, beta_2, epsilon = 0.9, 0.999, 1e-7
+    m += (1 - beta_1) * (g - m)
+    v += (1 - beta_2) * (g * g - v)
+    rate = learning_rate * np.sqrt(1 - beta_2**step) / (1 - beta_1**step)
+    p -= rate * m / (np.sqrt(v) + epsilon)
+
+
+#: Name -> function that takes one step, the first of which is 1, with the gradient g of a
+#: parameter p. It changes p and its two slots m and v, which are zero at the start, in place.
+OPTIMIZERS: dict[str, Callable[..., None]] = {"sgd": _sgd_step, "adam": _adam_step}
+
+
 @_quiet
 def train(
     net: MLP,
@@ -421,10 +444,11 @@ def train(
     rng : numpy.random.Generator
         Draws the order of the samples.
     optimizer : str
-        "sgd", with heavy-ball momentum as keras.optimizers.SGD has it (v = momentum v -
-        learning_rate g, W = W + v), or "adam", as keras.optimizers.Adam with its defaults.
+        A key of `OPTIMIZERS`. "sgd" has heavy-ball momentum as keras.optimizers.SGD has it
+        (v = momentum v - learning_rate g, W = W + v); the others are those of Keras with its
+        defaults.
     momentum : float
-        For "sgd".
+        For "sgd", from 0 to below 1.
     clip_norm : float
         Largest norm of the gradient over all parameters; a longer one is scaled down to it.
 
@@ -454,6 +478,7 @@ def train(
     _checks.generators(rng=rng)
     parameters = net.weights + net.biases
     slots = [(np.zeros_like(p), np.zeros_like(p)) for p in parameters]
+    take_step = OPTIMIZERS[optimizer]
     history, step = np.empty(epochs), 0
     for epoch in range(epochs):
         order = rng.permutation(len(x))
@@ -466,10 +491,7 @@ def train(
             losses.append(value)
             step += 1
             for p, g, (m, v) in zip(parameters, clipped, slots, strict=True):
-                if optimizer == "sgd":
-                    _sgd_step(p, g, m, learning_rate, momentum)
-                else:
-                    _adam_step(p, g, m, v, learning_rate, step)
+                take_step(p, g, m, v, learning_rate=learning_rate, momentum=momentum, step=step)
         history[epoch] = np.mean(losses)
     return history
 
@@ -485,8 +507,7 @@ def _check_training(
     _checks.positive_integers(epochs=epochs, batch_size=batch_size)
     _checks.nonnegative(learning_rate=learning_rate, momentum=momentum)
     _checks.positive(clip_norm=clip_norm)
-    if optimizer not in ("sgd", "adam"):
-        raise ValueError(f"optimizer must be 'sgd' or 'adam'; received {optimizer!r}")
+    _checks.names(OPTIMIZERS, optimizer=optimizer)
     if momentum >= 1:
         raise ValueError(f"momentum must be below 1; received {momentum!r}")
 
@@ -508,24 +529,6 @@ def clip(gradients: list[np.ndarray], norm: float) -> list[np.ndarray]:
         return gradients
     total = np.sqrt(sum(float((g.astype(np.float64) ** 2).sum()) for g in gradients))
     return [g * min(1.0, norm / total) for g in gradients] if total > 0 else gradients
-
-
-def _sgd_step(
-    p: np.ndarray, g: np.ndarray, velocity: np.ndarray, learning_rate: float, momentum: float
-) -> None:
-    velocity *= momentum
-    velocity -= learning_rate * g
-    p += velocity
-
-
-def _adam_step(
-    p: np.ndarray, g: np.ndarray, m: np.ndarray, v: np.ndarray, learning_rate: float, step: int
-) -> None:
-    beta_1, beta_2, epsilon = 0.9, 0.999, 1e-7  # keras.optimizers.Adam
-    m += (1 - beta_1) * (g - m)
-    v += (1 - beta_2) * (g * g - v)
-    rate = learning_rate * np.sqrt(1 - beta_2**step) / (1 - beta_1**step)
-    p -= rate * m / (np.sqrt(v) + epsilon)
 
 
 def accuracy(net: MLP, x: np.ndarray, labels: np.ndarray) -> float:

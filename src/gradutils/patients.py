@@ -83,8 +83,7 @@ def patient(name: str, *, seed: int, **changes: Any) -> networks.MLP:
     >>> patient("deep relu", seed=0).weights[0].shape
     (64, 64)
     """
-    if name not in PATIENTS:
-        raise ValueError(f"name must be one of {', '.join(PATIENTS)}; received {name!r}")
+    _checks.names(PATIENTS, name=name)
     return networks.MLP(**(PATIENTS[name] | changes), seed=seed)
 
 

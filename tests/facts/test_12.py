@@ -15,11 +15,11 @@ def digits():
 
 
 def adam_step(gradients, rate=1.0):
-    """The last of several steps of the package's Adam, for given gradients."""
+    """Return the last of several steps of the package's Adam, for given gradients."""
     p, m, v = (np.zeros_like(gradients[0]) for _ in range(3))
     for step, g in enumerate(gradients, start=1):
         before = p.copy()
-        networks._adam_step(p, g, m, v, rate, step)
+        networks.OPTIMIZERS["adam"](p, g, m, v, learning_rate=rate, momentum=0.0, step=step)
     return before - p
 
 
@@ -48,10 +48,12 @@ def test_keras_form_has_a_floor_that_comes_down(steps, exponent):
 
 @pytest.mark.parametrize("momentum", [0.5, 0.9, 0.99])
 def test_momentum_multiplies_a_constant_gradient_by_the_geometric_series(momentum):
-    p, velocity, steps = np.zeros(1), np.zeros(1), 40
-    for _ in range(steps):
+    (p, m, v), steps = np.zeros((3, 1)), 40
+    for step in range(1, steps + 1):
         before = p.copy()
-        networks._sgd_step(p, np.full(1, 1e-10), velocity, 1.0, momentum)
+        networks.OPTIMIZERS["sgd"](
+            p, np.full(1, 1e-10), m, v, learning_rate=1.0, momentum=momentum, step=step
+        )
     gain = (before - p).item() / 1e-10
     assert gain == pytest.approx((1 - momentum**steps) / (1 - momentum), rel=1e-6)
     assert gain <= 1 / (1 - momentum) * (1 + 1e-6)

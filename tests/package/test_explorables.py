@@ -21,18 +21,24 @@ SPECIFICATION = json.loads(BUILT.with_suffix(".json").read_text("utf-8"))
 def test_the_script_was_built_from_these_sources():
     paths = sorted((SOURCES / "src").iterdir(), key=lambda path: path.name)
     paths += [SOURCES / "explorables.json", SOURCES / "package-lock.json", SOURCES / "build.mjs"]
-    limits = json.dumps({kind: THRESHOLDS[kind].limit for kind in ("vanishing", "exploding")})
-    sources = b"".join(path.read_bytes() for path in paths) + limits.encode()
-    digest = hashlib.sha256(sources).hexdigest()
-    for built in (BUILT, *(SOURCES / "static").iterdir()):
-        stated = re.search(r"sources (\w{64})", built.read_text("utf-8")).group(1)
-        assert stated == digest, f"the sources of {built.name} have changed: run `make explorables`"
+    limits = {kind: THRESHOLDS[kind].limit for kind in ("vanishing", "exploding")}
+    tables = json.dumps({"activations": list(ACTIVATIONS), "limits": limits}).encode()
+    stills = sorted((SOURCES / "static").iterdir())
+    banner = BUILT.read_text("utf-8").split("*/")[0]
+    for what, data in {
+        "sources": b"".join(path.read_bytes() for path in paths) + tables,
+        "stills": b"".join(path.read_bytes() for path in stills),
+    }.items():
+        digest = hashlib.sha256(data).hexdigest()
+        assert f"{what} {digest}" in banner, f"the {what} have changed: run `make explorables`"
 
 
 def test_style_and_controls_were_built_from_these_sources():
     style, controls = (SOURCES / f"explorables.{ending}" for ending in ("css", "json"))
     assert BUILT.with_suffix(".css").read_text("utf-8").endswith(style.read_text("utf-8"))
-    assert BUILT.with_suffix(".json").read_bytes() == controls.read_bytes()
+    activations = f'"options": {json.dumps(list(ACTIVATIONS))}'
+    written_out = controls.read_text("utf-8").replace('"options": "activations"', activations)
+    assert json.loads(written_out) == SPECIFICATION
 
 
 def test_each_figure_has_a_picture_for_pages_without_script():

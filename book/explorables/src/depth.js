@@ -6,11 +6,11 @@ import { profileTheory } from "./theory.js";
 
 const BATCH = 64;
 
-/** What gradutils.diagnosis calls this ratio; build.mjs puts its LIMITS, in decades, in here. */
+/** What gradutils.diagnosis calls this ratio; its limits are in decades. */
 export function regime(ratio) {
   const decadesGained = Math.log10(ratio);
-  if (decadesGained <= -LIMITS.vanishing) return "vanishing";
-  return decadesGained < LIMITS.exploding ? "healthy" : "exploding"; // as is NaN, which comes after inf
+  if (decadesGained <= -GRADUTILS.limits.vanishing) return "vanishing";
+  return decadesGained < GRADUTILS.limits.exploding ? "healthy" : "exploding"; // as is NaN, which comes after inf
 }
 
 function verdictOf(norms, theory, depth) {

@@ -10,9 +10,8 @@ import { normals, stream } from "./random.js";
 import fused from "wasm:fused";
 import simd from "wasm:simd";
 
-export const ACTIVATIONS = [
-  "linear", "sigmoid", "tanh", "relu", "leaky_relu", "elu", "selu", "gelu", "silu", "softplus",
-];
+/** The names that the kernels number; build.mjs puts the tables of GRADUTILS in here. */
+export const ACTIVATIONS = GRADUTILS.activations;
 
 const TABLE = 3840; // bytes of the table of the normal distribution function
 const PLAIN = { ...kernels, multiply };

@@ -12,6 +12,8 @@ from typing import Any
 import anywidget
 import traitlets
 
+from gradutils import _checks
+
 _FILES = files(__name__)
 _SPECIFICATION = json.loads((_FILES / "explorables.json").read_text("utf-8"))
 #: The names of the live figures.
@@ -60,9 +62,7 @@ class Explorable(anywidget.AnyWidget):
     shown = traitlets.Dict().tag(sync=True)
 
     def __init__(self, name: str, **settings: Any) -> None:
-        if name not in _SPECIFICATION:
-            known = ", ".join(EXPLORABLES)
-            raise ValueError(f"name must be one of {known}; received {name!r}")
+        _checks.names(EXPLORABLES, name=name)
         controls = {control["name"]: control for control in _SPECIFICATION[name]["controls"]}
         for setting in settings:
             if setting not in controls:
