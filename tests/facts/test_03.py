@@ -1,10 +1,6 @@
 """The facts of 03_backpropagation: the chapter's own code against the package, and its claims."""
 
-import ast
-from itertools import pairwise
-
 import keras
-import nbformat
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -12,25 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gradutils.activations import ACTIVATIONS
-from gradutils.networks import MLP, cross_entropy, squared_error, train
-from tools import ROOT
+from gradutils.networks import MLP, cross_entropy, train
+from tools.chapters import definitions
 
 EPS = np.finfo(np.float64).eps
 seeds = st.integers(0, 999)
 norm = np.linalg.norm
 
 
-def chapter():
-    """Return the functions that the chapter's cells define."""
-    notebook = nbformat.read(ROOT / "notebooks" / "03_backpropagation.ipynb", as_version=4)
-    code = "\n".join(cell.source for cell in notebook.cells if cell.cell_type == "code")
-    functions = [node for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)]
-    space = {"np": np, "pairwise": pairwise, "tf": tf}
-    exec(compile(ast.Module(functions, []), "03_backpropagation", "exec"), space)
-    return space
-
-
-HERE = chapter()
+HERE = definitions("03_backpropagation")
 
 
 # The chapter's code and the package's are one
@@ -46,7 +32,7 @@ def test_the_inline_chain_rule_is_mlp_backward(seed, activation, depth):
     grad_output = rng.standard_normal((5, widths[-1]))
     slopes = [1.0] + [net.activation.derivative(h) for h in signals.pre[:-1]]
     layers = list(zip(net.weights, signals.inputs, slopes, strict=True))
-    ours = HERE["chain_rule"](layers, grad_output)
+    ours = HERE.chain_rule(layers, grad_output)
     packaged = net.backward(signals, grad_output)
     for (dW, db), W, b in zip(ours, packaged.weights, packaged.biases, strict=True):
         assert np.abs(dW - W).max() <= 50 * EPS * (np.abs(W).max() + 1)
@@ -60,8 +46,8 @@ def test_the_seven_steps_are_train(seed, rate):
     x, y = rng.standard_normal((12, 2)), rng.integers(0, 2, (12, 1))
     net = MLP([2, 4, 3, 1], "tanh", "glorot", rng=rng)
     W, b = [p.copy() for p in net.weights], [p.copy() for p in net.biases]
-    losses, _ = HERE["descend"](W, b, x, y, rate, 20)
-    history = train(net, x, y, loss=HERE["binary_cross_entropy"], learning_rate=rate, epochs=20,
+    losses, _ = HERE.descend(W, b, x, y, rate, 20)
+    history = train(net, x, y, loss=HERE.binary_cross_entropy, learning_rate=rate, epochs=20,
                     batch_size=12, rng=rng)  # fmt: skip
     assert history == pytest.approx(losses, rel=1e-9)
     for ours, packaged in zip(W + b, net.weights + net.biases, strict=True):
@@ -74,35 +60,12 @@ def test_the_chapters_tape_is_mlp_backward():
     x, labels = rng.standard_normal((9, 5)), rng.integers(0, 4, 9)
     signals = net.forward(x)
     gradients = net.backward(signals, cross_entropy(signals.output, labels)[1])
-    theirs = HERE["tensorflow_gradients"](net, x, labels)
+    theirs = HERE.tensorflow_gradients(net, x, labels)
     for ours, other in zip(gradients.weights + gradients.biases, theirs, strict=True):
         assert np.abs(ours - other).max() < 50 * EPS * np.abs(other).max()
 
 
 # dL/dtheta = sum_i dL/dz_i dz_i/dtheta
-
-
-@settings(max_examples=30)
-@given(seed=seeds, uses=st.integers(1, 6), activation=st.sampled_from(["tanh", "sigmoid", "silu"]))
-def test_a_shared_weight_has_the_sum_of_its_uses(seed, uses, activation):
-    """A square matrix used in every layer, as in a recurrent network."""
-    rng = np.random.default_rng(seed)
-    net = MLP([3] * (uses + 1), activation, "lecun", rng=rng)
-    x, y = rng.standard_normal((4, 3)), rng.standard_normal((4, 3))
-    shared, direction, step = net.weights[0].copy(), rng.standard_normal((3, 3)), 1e-6
-
-    def loss(W):
-        net.weights[:] = [W] * uses
-        signals = net.forward(x)
-        return signals, *squared_error(signals.output, y)
-
-    up, down = (loss(shared + sign * step * direction)[1] for sign in (1, -1))
-    signals, value, grad_output = loss(shared)
-    terms = net.backward(signals, grad_output).weights
-    # Truncation step^2 times third derivatives (below 1e4), rounding EPS / step.
-    tolerance = 1e4 * step**2 + 20 * EPS * (1 + value) / step
-    assert np.vdot(sum(terms), direction) == pytest.approx((up - down) / (2 * step), abs=tolerance)
-    assert len(terms) == uses
 
 
 # The first backward signal is p - y, and it is bounded
@@ -119,15 +82,6 @@ def test_the_start_is_p_minus_y_and_never_above_one(seed, scale):
     assert gradient == pytest.approx((p - np.eye(4)[labels]) / 6, abs=10 * EPS)
     assert np.abs(gradient).max() <= (1 + 10 * EPS) / 6
     assert gradient.sum(axis=1) == pytest.approx(0, abs=10 * EPS)
-
-
-@pytest.mark.parametrize("h", [-30.0, -10.0, -1.0, 0.0, 2.0])
-def test_cross_entropy_cancels_the_slope_and_the_squared_error_keeps_it(h):
-    sigmoid, slope = (f(np.array([[h]])).item() for f in ACTIVATIONS["sigmoid"])
-    _, errors = HERE["binary_cross_entropy"](np.array([[h]]), np.array([[1.0]]))
-    assert errors.item() == pytest.approx(sigmoid - 1, rel=1e-12)
-    _, squared = squared_error(np.array([[sigmoid]]), np.array([[1.0]]))
-    assert squared.item() * slope == pytest.approx(2 * errors.item() * slope, rel=1e-12)
 
 
 def test_keras_loses_the_gradient_of_clipped_probabilities():
@@ -164,7 +118,7 @@ class Counting(np.ndarray):
 def test_backward_costs_what_the_chapter_counts(widths):
     net, batch = MLP(widths, "relu", "he", seed=0), 5
     net.weights = [W.view(Counting) for W in net.weights]
-    ahead, back = HERE["multiplications"](widths, batch)
+    ahead, back = HERE.multiplications(widths, batch)
     Counting.count = 0
     signals = net.forward(np.ones((batch, widths[0])))
     assert Counting.count == ahead
@@ -182,18 +136,18 @@ def test_one_complex_pass_is_one_direction():
     x, y = rng.standard_normal((10, 2)), rng.integers(0, 2, (10, 1))
     like = [rng.standard_normal(s) for s in ((2, 4), (4, 1), (4,), (1,))]
     theta = np.concatenate([p.ravel() for p in like])
-    gradient = HERE["complex_step"](HERE["loss_at"], theta, 1e-30, like, x, y)
+    gradient = HERE.complex_step(HERE.loss_at, theta, 1e-30, like, x, y)
     v = rng.standard_normal(theta.size)
-    along = HERE["loss_at"](theta + 1e-30j * v, like, x, y).imag / 1e-30
+    along = HERE.loss_at(theta + 1e-30j * v, like, x, y).imag / 1e-30
     assert along == pytest.approx(gradient @ v, rel=1e-12)
-    differences = HERE["central_difference"](HERE["loss_at"], theta, 1e-5, like, x, y)
+    differences = HERE.central_difference(HERE.loss_at, theta, 1e-5, like, x, y)
     assert differences == pytest.approx(gradient, abs=1e-9)
 
 
 def test_the_best_central_step_is_near_the_cube_root_of_eps():
     """step^2 meets EPS / step there; both have factors of order one, so allow a decade."""
     step = np.ldexp(1.0, -np.arange(1, 51))
-    chain = HERE["chain"]
+    chain = HERE.chain
     truth = chain(1.5 + 1e-30j).imag / 1e-30
     error = np.abs((chain(1.5 + step) - chain(1.5 - step)) / (2 * step) / truth - 1)
     assert abs(np.log10(step[error.argmin()]) - np.log10(EPS ** (1 / 3))) < 1
@@ -203,38 +157,7 @@ def test_the_best_central_step_is_near_the_cube_root_of_eps():
 # A wrong gradient may train
 
 
-def test_a_falling_loss_does_not_prove_the_gradient():
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((40, 2))
-    y = (x[:, :1] > 0).astype(float)
-    net = MLP([2, 8, 8, 1], "tanh", "glorot", seed=1)
-    kept = [p.copy() for p in net.weights], [p.copy() for p in net.biases]
-    wrong, _ = HERE["descend"](*kept, x, y, 0.3, 200, lambda delta, W, slope: delta @ W.T)
-    assert wrong[-1] < wrong[0] / 3
-    h, inputs = HERE["forward"](x, net.weights, net.biases)
-    errors = HERE["binary_cross_entropy"](h[-1], y)[1]
-    right = inputs[0].T @ HERE["attribute"](errors, net.weights, h)[0]
-    without = inputs[0].T @ (errors @ net.weights[2].T @ net.weights[1].T)
-    assert norm(right - without) > 0.1 * norm(right)
-
-
 # "A smaller learning rate prevents vanishing gradients"
-
-
-@pytest.mark.parametrize("activation", ["sigmoid", "relu"])
-def test_the_gradient_at_a_point_does_not_depend_on_the_learning_rate(activation):
-    x = np.random.default_rng(1).standard_normal((8, 5))
-    labels = np.arange(8) % 3
-    seen = []
-    for rate in (1e-3, 1.0, 1e3):
-        net = MLP([5] * 10 + [3], activation, "glorot", seed=2)
-        before = net.weights[0].copy()
-        train(net, x, labels, loss=cross_entropy, learning_rate=rate, epochs=1, batch_size=8,
-              rng=np.random.default_rng(0))  # fmt: skip
-        seen.append((before - net.weights[0]) / rate)
-    # A step of rate * g is lost in rounding below EPS |W| / rate.
-    for g, rate in zip(seen, (1e-3, 1.0, 1e3), strict=True):
-        assert g == pytest.approx(seen[-1], abs=2 * EPS * np.abs(before).max() / rate)
 
 
 # "Vanishing and exploding are caused by the size of weights and biases"
@@ -312,16 +235,3 @@ def test_weight_gradients_look_flat_while_the_backward_signal_dies():
 
 
 # Regularisation adds to the gradient; it does not restore the data's part
-
-
-def test_a_penalty_adds_the_weights_and_leaves_the_data_gradient():
-    rng = np.random.default_rng(0)
-    x, labels = rng.standard_normal((20, 32)), rng.integers(0, 5, 20)
-    net = MLP([32] * 9 + [5], "sigmoid", "glorot", seed=0)
-    signals = net.forward(x)
-    of_data = net.backward(signals, cross_entropy(signals.output, labels)[1]).weights[0]
-    of_penalty = 2e-3 * net.weights[0]
-    assert norm(of_penalty) > 100 * norm(of_data)
-    # Unrelated directions in 1024 dimensions: the cosine has a deviation of 1 / 32.
-    cosine = np.vdot(of_data, of_penalty) / norm(of_data) / norm(of_penalty)
-    assert abs(cosine) < 5 / 32

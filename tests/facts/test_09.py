@@ -9,19 +9,6 @@ SIGMOID = activations.get("sigmoid")
 CENTRED = (lambda h: SIGMOID.phi(h) - 0.5, SIGMOID.derivative)
 
 
-@pytest.mark.parametrize(
-    ("name", "gain", "factor"),
-    [
-        ("relu", 1.414, 1.000), ("tanh", 1.593, 1.178), ("selu", 1.000, 1.0716),
-        ("gelu", 1.534, 1.072), ("silu", 1.677, 1.067),
-    ],
-)  # fmt: skip
-def test_gain_and_backward_factor(name, gain, factor):
-    half_a_unit = 5e-4  # of the last of three digits
-    assert theory.forward_gain(name) == pytest.approx(gain, abs=half_a_unit)
-    assert theory.backward_factor(name) == pytest.approx(factor, abs=half_a_unit)
-
-
 @pytest.mark.parametrize("name", activations.ACTIVATIONS)
 def test_the_factor_is_at_least_the_share_without_the_mean(name):
     mean = theory.gaussian_average(activations.get(name).phi, 1.0)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from gradutils import activations, datasets, networks, patients, theory
+from gradutils import activations, datasets, networks, theory
 
 
 def log_factors(normalization, activation, rule="he", width=256, batch=128, draws=4, first_seed=10):
@@ -55,7 +55,7 @@ def test_no_activation_brings_batch_normalisation_below_one(name):
         assert factor > 1.01
 
 
-@pytest.mark.parametrize("name", ["sigmoid", "tanh", "relu"])
+@pytest.mark.parametrize("name", ["sigmoid", "relu"])
 @pytest.mark.parametrize("kind", ["layer", "rms"])
 def test_layer_and_rms_normalisation_put_a_network_at_unit_gain(name, kind):
     logs = log_factors(kind, name, rule=3.0)
@@ -80,21 +80,6 @@ def test_the_gradient_is_orthogonal_to_weights_before_a_normalisation(kind):
     np.testing.assert_allclose(gradient(net), G / 7, rtol=1e-7, atol=1e-12)
 
 
-def test_one_large_step_brakes_the_exploding_layer():
-    data = datasets.digits(np.random.default_rng(0))
-    x, y = data.x_train[:256], data.y_train[:256]
-    for seed in (1, 2):
-        net = patients.patient("deep batch norm", seed=seed)
-        shares = []
-        for _ in range(2):
-            signals = net.forward(x)
-            grads = net.backward(signals, networks.cross_entropy(signals.output, y)[1]).weights
-            shares.append(0.1 * np.linalg.norm(grads[0]) / np.linalg.norm(net.weights[0]))
-            for W, G in zip(net.weights, grads, strict=True):
-                W -= 0.1 * G
-        assert shares[0] > 3 and shares[1] < 0.3
-
-
 def test_with_skip_connections_growth_is_a_power_of_depth():
     v, growth = variance("relu") * 2, []
     for seed in range(20, 26):
@@ -108,17 +93,3 @@ def test_with_skip_connections_growth_is_a_power_of_depth():
     error = np.std(growth, ddof=1) / len(growth) ** 0.5
     # The factor's relative excess of about 1 % of its logarithm at this batch, over 32 blocks.
     assert np.mean(growth) == pytest.approx(predicted, abs=4 * error + 0.04 * predicted)
-
-
-def test_batch_normalisation_helps_a_shallow_net_and_hurts_a_deep_one():
-    data = datasets.digits(np.random.default_rng(0))
-    x, y = data.x_train[:256], data.y_train[:256]
-
-    def decades(depth, rule, activation, kind):
-        widths = [64] * depth + [10]
-        net = networks.MLP(widths, activation, rule, seed=5, normalization=kind)
-        backward = networks.layer_norms(net, x, y).backward
-        return np.log10(backward[0] / backward[-2])
-
-    assert abs(decades(3, 3.0, "tanh", "batch")) < 0.3
-    assert decades(30, "he", "relu", "batch") > 1.5 > 0.5 > abs(decades(30, "he", "relu", None))

@@ -8,11 +8,6 @@ from hypothesis import strategies as st
 from gradutils import networks, patients, theory
 
 
-@pytest.mark.parametrize("g, share", [(1e-6, 0.99), (1e-8, 0.5), (1e-10, 0.0099)])
-def test_adams_first_step_as_a_share_of_the_rate(g, share):
-    assert g / (g + 1e-8) == pytest.approx(share, rel=1e-3)
-
-
 @given(st.floats(-12, 3), st.sampled_from([-1.0, 1.0]))
 def test_the_packages_first_adam_step_obeys_the_formula(log_g, sign):
     # The loss w g has the gradient g. Keras' epsilon, 1e-7, enters before the correction of the
@@ -25,25 +20,6 @@ def test_the_packages_first_adam_step_obeys_the_formula(log_g, sign):
     )  # fmt: skip
     epsilon = 1e-7 / np.sqrt(1 - 0.999)
     assert net.weights[0].item() == pytest.approx(-0.01 * g / (abs(g) + epsilon), rel=1e-6)
-
-
-@given(st.floats(0.01, 100), st.floats(0.05, 1.95))
-def test_the_limit_of_the_rate_is_two_over_the_curvature(curvature, share):
-    rate, theta = share / curvature, 1.0
-    for _ in range(50):
-        theta -= rate * curvature * theta
-    assert abs(theta) == pytest.approx(abs(1 - share) ** 50, rel=1e-6, abs=1e-12)
-    assert (abs(theta) < 1) == (share < 2)
-
-
-@pytest.mark.parametrize(
-    "activation, gain, factor",
-    [("relu", 1.414, 1.0), ("tanh", 1.593, 1.178), ("selu", 1.0, 1.0716), ("gelu", 1.534, 1.072),
-     ("silu", 1.677, 1.067)],
-)  # fmt: skip
-def test_gain_and_factor(activation, gain, factor):
-    assert theory.forward_gain(activation) == pytest.approx(gain, abs=5e-4)
-    assert theory.backward_factor(activation) == pytest.approx(factor, abs=5e-4)
 
 
 def slope(net, x, y):
