@@ -6,15 +6,6 @@ import pytest
 from gradutils import initializers, networks, theory
 
 
-def test_the_leaky_default_is_a_third():
-    """He's rule for a leaky ReLU of slope sqrt(5): bound g sqrt(3 / n), g^2 = 2 / (1 + 5)."""
-    bound = np.sqrt(2 / (1 + 5)) * np.sqrt(3 / 200)
-    assert bound == pytest.approx(1 / np.sqrt(200), rel=1e-12)
-    assert initializers.standard_deviation("uniform_third", (200, 50)) == pytest.approx(
-        bound / np.sqrt(3), rel=1e-12
-    )
-
-
 @pytest.mark.parametrize(
     ("rule", "exact"), [("lecun", lambda n: 5 / n), ("orthogonal", lambda n: 3 / (n + 2))]
 )
