@@ -67,7 +67,7 @@ check: $(STAMP) ## lint, types, links, notebook hygiene and the rules of the hou
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m tools.notebooks --check
-	$(BIN)/python -m pytest -q tests/package/test_house.py tests/book/test_pages.py tests/book/test_ways_in.py -m "not built"
+	$(BIN)/python -m pytest -q tests/package/test_house.py tests/book/test_sources.py tests/book/test_ways_in.py
 
 links: $(STAMP) ## ask every address that the book names whether it still answers (needs the web)
 	$(BIN)/jupyter-book build . --all --builder linkcheck --path-output _build/links
@@ -104,5 +104,5 @@ $(STAMP): requirements.lock pyproject.toml
 $(BUILT): $(STAMP) $(BOOK_SOURCES)
 	rm -rf _build
 	$(BIN)/jupyter-book build . --all -n -W --keep-going
-	$(BIN)/python -m pytest -q tests/book/test_pages.py tests/book/test_sheets.py -m built
+	$(BIN)/python -m pytest -q tests/book/test_pages.py tests/book/test_formulas.py -m built
 	@touch $@

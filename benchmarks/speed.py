@@ -23,7 +23,7 @@ from tools.figures import KERNEL_ENVIRONMENT
 
 SHOWN = 10
 #: The library, the extension of the book or the module of Python that a file belongs to.
-LIBRARY = re.compile(r"site-packages/(\w+)|_ext/(\w+\.py)|python3\.\d+/(?!site-)(\w+)")
+LIBRARY = re.compile(r"site-packages/(\w+)|(?:_ext|print)/(\w+\.py)|python3\.\d+/(?!site-)(\w+)")
 
 
 def main(arguments=None):

@@ -9,13 +9,13 @@ import nbformat
 
 from gradutils.plots import FIGURE_MIME
 from tools import ROOT
+from tools.lessons import EXERCISE, term_anchor, without_code
 
 MAX_LINES = 20
 MAX_BYTES = 2_000_000
 MIN_ALT = 40
 MIN_EXERCISES = 4
 DIFFICULTIES = ("easy", "medium", "hard", "open")
-EXERCISE = re.compile(r"### Exercise (\d+): .+ \((\w+)\)\n")
 GLOSSARY = ROOT / "book" / "glossary.md"
 GLOSSARY_LINK = r"\]\(\.\./book/glossary\.md#"
 #: Terms that are spelt in other ways than by their name.
@@ -112,7 +112,7 @@ def parts_of_exercises(notebook):
                 if part:
                     yield tuple(part)
                 match = EXERCISE.match(text)
-                part = [int(match[1]), match[2], text, []] if match else None
+                part = [int(match[1]), match[3], text, []] if match else None
         elif part and is_solution(cell):
             part[3].append(cell.source)
     if part:
@@ -155,7 +155,7 @@ def glossary():
     return [
         (
             names,
-            ["term-" + re.sub(r"[^\w.]+", "-", name) for name in names],
+            [term_anchor(name) for name in names],
             "|".join(SPELLINGS.get(name, spellings(name)) for name in names),
         )
         for name, names in ((names[0], names) for names in entries)
@@ -297,7 +297,7 @@ def is_solution(cell):
 def headings(cell):
     """Yield (level, text) of the headings of a Markdown cell, code fences left out."""
     if cell.cell_type == "markdown":
-        text = re.sub(r"^(```+|~~~+).*?^\1", "", cell.source, flags=re.M | re.S)
+        text = without_code(cell.source)
         for marks, words in re.findall(r"^(#{1,6})\s+(.+?)\s*#*$", text, flags=re.M):
             yield len(marks), words
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from sphinx.errors import ExtensionError
 
-PROJECT = Path(__file__).resolve().parents[2]
-SCRIPT = PROJECT / "src" / "gradutils" / "explorables" / "explorables.js"
+from tools import ROOT
+
+SCRIPT = ROOT / "src" / "gradutils" / "explorables" / "explorables.js"
 STYLE = SCRIPT.with_suffix(".css")
-STATIC = PROJECT / "book" / "explorables" / "static"
+STATIC = ROOT / "book" / "explorables" / "static"
 PLACE = re.compile(r'(<div [^>]*data-explorable="([a-z]+)"[^>]*>)(.*?)(</div>)', re.DOTALL)
 #: Once the page is there; until then it shows the picture that is in its text.
 LOADER = """<script>

@@ -4,13 +4,19 @@ The fields of a named tuple stand in its docstring, not once more below. Of a ta
 the keys are listed, not the functions and settings behind them.
 """
 
+import sys
 from collections import namedtuple
+
+from sphinx.ext.autodoc.mock import MockFinder
 
 FIELD = type(namedtuple("Pair", "first").first)
 
 
 def setup(app):
     """Register."""
+    # autodoc's own mock ends with the import, but autodoc comes back to read the source of base
+    # classes and would load TensorFlow then. This one stays.
+    sys.meta_path.insert(0, MockFinder(["keras", "tensorflow"]))
     app.connect("autodoc-skip-member", is_field)
     app.connect("autodoc-process-docstring", list_values)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
@@ -23,6 +29,6 @@ def is_field(app, what, name, member, skip, options):
 
 def list_values(app, what, path, value, options, lines):
     """Add a line with the keys of a table, or with the values of a tuple."""
-    if what == "data":
+    if what == "data" and isinstance(value, dict | tuple):
         kind = "Keys" if isinstance(value, dict) else "Values"
         lines += ["", f"{kind}: " + ", ".join(f"``{name!r}``" for name in value) + ".", ""]

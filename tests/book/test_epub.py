@@ -7,7 +7,7 @@ from zipfile import ZIP_STORED, ZipFile
 
 import pytest
 
-from tests.book.test_pages import DOCUMENTS
+from tests.book.built import DOCUMENTS
 from tools import ROOT
 from tools.offline import NAME
 

@@ -1,8 +1,8 @@
 """Buttons that run a chapter: they know the repository, and are absent where there is none."""
 
-import importlib
 from types import SimpleNamespace
 
+import launch
 import nbformat
 import pytest
 
@@ -12,24 +12,22 @@ VARIABLES = ["GITHUB_REPOSITORY", "GITHUB_REF_NAME", "GITHUB_SHA"]
 CHAPTER = "notebooks/01_background"
 
 
-@pytest.fixture
-def launch(monkeypatch):
-    """The extension, in an environment that names no repository."""
-    monkeypatch.syspath_prepend(str(ROOT / "book" / "_ext"))
+@pytest.fixture(autouse=True)
+def no_repository(monkeypatch):
+    """Begin each test in an environment that names no repository."""
     for name in VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    return importlib.import_module("launch")
 
 
-def buttons(launch, pagename):
+def buttons(pagename):
     """Return the addresses of a page's buttons."""
     context = {"header_buttons": []}
     launch.add_buttons(None, pagename, "page.html", context, None)
     return [link["url"] for menu in context["header_buttons"] for link in menu["buttons"]]
 
 
-def test_where_no_repository_is_known_there_are_no_buttons(launch, tmp_path):
-    assert buttons(launch, CHAPTER) == []
+def test_where_no_repository_is_known_there_are_no_buttons(tmp_path):
+    assert buttons(CHAPTER) == []
     builder = SimpleNamespace(name="html")
     app = SimpleNamespace(builder=builder, outdir=tmp_path / "html", srcdir=ROOT)
     launch.write_for_colab(app, None)
@@ -43,17 +41,17 @@ def test_where_no_repository_is_known_there_are_no_buttons(launch, tmp_path):
         ({"GITHUB_REPOSITORY": "ada/gradients", "GITHUB_REF_NAME": "draft"}, "ada/gradients/draft"),
     ],
 )
-def test_buttons_lead_to_the_repository_that_publishes(launch, monkeypatch, variables, expected):
+def test_buttons_lead_to_the_repository_that_publishes(monkeypatch, variables, expected):
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     binder = f"https://mybinder.org/v2/gh/{expected}?urlpath=lab/tree/{CHAPTER}.ipynb"
-    found = buttons(launch, CHAPTER)
+    found = buttons(CHAPTER)
     assert found[:1] == [binder]
-    assert buttons(launch, "book/glossary") == []
+    assert buttons("book/glossary") == []
 
 
 def test_the_copies_for_colab_install_gradutils_first_and_change_nothing_else(
-    launch, monkeypatch, tmp_path
+    monkeypatch, tmp_path
 ):
     monkeypatch.setenv("GITHUB_REPOSITORY", "ada/gradients")
     monkeypatch.setenv("GITHUB_SHA", "0123abc")
@@ -67,4 +65,4 @@ def test_the_copies_for_colab_install_gradutils_first_and_change_nothing_else(
         first, *rest = nbformat.read(copy, as_version=4).cells
         assert rest == nbformat.read(original, as_version=4).cells
         assert '"gradutils @ git+https://github.com/ada/gradients@0123abc"' in first.source
-    assert buttons(launch, CHAPTER)[1].endswith("/ada/gradients/blob/colab/" + CHAPTER + ".ipynb")
+    assert buttons(CHAPTER)[1].endswith("/ada/gradients/blob/colab/" + CHAPTER + ".ipynb")

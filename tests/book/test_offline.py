@@ -7,7 +7,7 @@ from zipfile import ZipFile
 
 import pytest
 
-from tests.book.test_pages import DOCUMENTS, EXTERNAL, Loads
+from tests.book.built import DOCUMENTS, EXTERNAL, Page
 from tools.offline import ARCHIVE, HTML, NAME, pack
 
 
@@ -27,7 +27,7 @@ def targets(path):
     text = path.read_text("utf-8")
     if path.suffix == ".css":
         return re.findall(r"url\(\s*['\"]?([^'\")]+)", text)
-    page = Loads(text)
+    page = Page(text)
     refreshed = re.findall(r'http-equiv="refresh"[^>]*url=([^"\s]+)', text, flags=re.I)
     return [*page.fetched, *page.links, *refreshed]
 
@@ -66,7 +66,7 @@ def test_no_reference_leaves_the_folder(folder):
 
 def loads(path):
     """Return what a page fetches without being asked."""
-    return Loads(path.read_text("utf-8")).fetched
+    return Page(path.read_text("utf-8")).fetched
 
 
 @pytest.mark.built

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.book.test_pages import CHAPTERS, TOC
+from tests.book.built import CHAPTERS, TOC
 from tools import ROOT
 from tools.offline import NAME
 

@@ -1,11 +1,11 @@
 """Reading paths, exercise list and index of concepts say what the chapters say."""
 
 import ast
-import importlib.util
 import inspect
 import itertools
 import re
 
+import lists
 import nbformat
 import pytest
 
@@ -21,15 +21,6 @@ CONCEPTS = re.search(
     r"```\{concept-index\}\n(.*?)\n```", (ROOT / "book" / "concepts.md").read_text("utf-8"), re.S
 )[1].split("\n")
 LINK = r"\]\(\.\./notebooks/(\w+\.ipynb)\)"
-
-
-@pytest.fixture(scope="module")
-def extension():
-    """The Sphinx extension, a file outside any package."""
-    spec = importlib.util.spec_from_file_location("ext", ROOT / "book" / "_ext" / "exercises.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def sources(notebook, kind):
@@ -116,9 +107,9 @@ def test_a_chapter_ends_with_the_next_one(name, following):
     assert first_link == following or (following is None and "The chapters end here" in last)
 
 
-def test_the_list_of_exercises_has_all_of_them(extension):
+def test_the_list_of_exercises_has_all_of_them():
     cells = {name: notebook.cells for name, notebook in CHAPTERS.items()}
-    lines = "\n".join(extension.ExerciseList.markdown(None, cells))
+    lines = "\n".join(lists.ExerciseList.markdown(None, cells))
     rows = re.findall(
         r"^\| (\d+)\.(\d+) \| \[.+?\]\(\.\./notebooks/(\w+\.ipynb)#exercise-(\d+)-\S+\) "
         r"\| (\w+) \| (.*) \|$",
@@ -136,16 +127,16 @@ def test_the_list_of_exercises_has_all_of_them(extension):
     assert len(rows) > 100
 
 
-def test_the_index_explains_every_term_of_the_glossary(extension):
+def test_the_index_explains_every_term_of_the_glossary():
     concepts = {line.split(": ", 1)[0] for line in CONCEPTS}
     assert len(concepts) == len(CONCEPTS)
     missing = [names for names, *_ in rules.glossary() if not concepts & set(names)]
     assert missing == []
 
 
-def test_the_index_adds_the_chapters_that_use_a_term(extension):
+def test_the_index_adds_the_chapters_that_use_a_term():
     cells = {name: notebook.cells for name, notebook in CHAPTERS.items()}
-    index = extension.ConceptIndex.__new__(extension.ConceptIndex)
+    index = lists.ConceptIndex.__new__(lists.ConceptIndex)
     index.content = CONCEPTS
     lines = list(index.markdown(cells))
     (line,) = [line for line in lines if line.startswith("- [singular value]")]

@@ -125,11 +125,11 @@ def test_all_that_is_imported_is_listed():
         canonicalize_name(Requirement(line).name)
         for line in [*PROJECT["dependencies"], *itertools.chain(*EXTRAS.values())]
     }
-    own = {p.stem for p in (ROOT / "book" / "_ext").glob("*.py")}
+    own = {p.stem for folder in ("_ext", "print") for p in (ROOT / "book" / folder).glob("*.py")}
     own |= {"gradutils", "tests", "tools", "benchmarks", "cosmic_ray"}  # the last: mutants
     providers = packages_distributions()
     unlisted = set()
-    for folder in ("src", "book/_ext", "tools", "tests", "benchmarks"):
+    for folder in ("src", "book", "tools", "tests", "benchmarks"):
         for path in (ROOT / folder).rglob("*.py"):
             for name in imported(path) - own - sys.stdlib_module_names:
                 if not listed & set(map(canonicalize_name, providers[name])):

@@ -5,7 +5,6 @@
 """
 
 import re
-from pathlib import Path
 
 import nbformat
 from docutils import nodes
@@ -13,9 +12,10 @@ from docutils.statemachine import StringList
 from myst_parser.mdit_to_docutils.base import default_slugify
 from sphinx.util.docutils import SphinxDirective
 
-PROJECT = Path(__file__).resolve().parents[2]
+from tools import ROOT
+from tools.lessons import EXERCISE, term_anchor, without_code
+
 HEADING = re.compile(r"^(#{1,3}) (.+)$", flags=re.M)
-EXERCISE = re.compile(r"Exercise (\d+): (.+) \((\w+)\)")
 TERM = r"\]\(\.\./book/glossary\.md#(term-[\w.-]+)\)"
 
 
@@ -34,7 +34,7 @@ class FromNotebooks(SphinxDirective):
     def run(self):
         """Return the parsed Markdown."""
         chapters = {}
-        for path in sorted((PROJECT / "notebooks").glob("*.ipynb")):
+        for path in sorted((ROOT / "notebooks").glob("*.ipynb")):
             self.env.note_dependency(str(path))
             chapters[path.name] = nbformat.read(path, as_version=4).cells
         place, parent = self.get_source_info()[0], nodes.container()
@@ -50,19 +50,19 @@ class ExerciseList(FromNotebooks):
         """Yield the lines of one table per chapter."""
         for file, cells in chapters.items():
             checks = re.findall(r'exercises\.check\("\d+\.(\d+)"', text(cells, "code"))
-            headings = [title for _, title in HEADING.findall(text(cells, "markdown"))]
+            title = HEADING.search(text(cells, "markdown"))[2]
             yield from (
-                f"**{int(file[:2])}** [{headings[0]}](../notebooks/{file})",
+                f"**{int(file[:2])}** [{title}](../notebooks/{file})",
                 "",
                 "| number | exercise | difficulty | attempt |",
                 "|---|---|---|---|",
             )
-            for title in headings:
-                if match := EXERCISE.fullmatch(title):
-                    number, name, difficulty = match.groups()
-                    link = f"[{name}](../notebooks/{file}#{default_slugify(title)})"
-                    judged = "checks your answer" if number in checks else ""
-                    yield f"| {int(file[:2])}.{number} | {link} | {difficulty} | {judged} |"
+            for match in EXERCISE.finditer(text(cells, "markdown")):
+                number, name, difficulty = match.groups()
+                anchor = default_slugify(match[0].removeprefix("### "))
+                link = f"[{name}](../notebooks/{file}#{anchor})"
+                judged = "checks your answer" if number in checks else ""
+                yield f"| {int(file[:2])}.{number} | {link} | {difficulty} | {judged} |"
             yield ""
 
 
@@ -71,14 +71,14 @@ class ConceptIndex(FromNotebooks):
 
     def markdown(self, chapters):
         """Yield one line per concept."""
-        known = (PROJECT / "book" / "glossary.md").read_text("utf-8").split("\n")
+        known = (ROOT / "book" / "glossary.md").read_text("utf-8").split("\n")
         uses = {}
         for file, cells in chapters.items():
             for term, link in first_uses(file, text(cells, "markdown")).items():
                 uses.setdefault(term, {})[file] = link
         concepts = [line.split(": ", 1) for line in self.content]
         for name, explained in sorted(concepts, key=lambda concept: concept[0].lower()):
-            term = "term-" + re.sub(r"[^\w.]+", "-", name)
+            term = term_anchor(name)
             linked = f"[{name}](glossary.md#{term})" if name in known else name
             others = [link for file, link in uses.get(term, {}).items() if file not in explained]
             used = f"; used in {', '.join(others)}" if others else ""
@@ -108,5 +108,4 @@ def chapter_name(file):
 
 def text(cells, kind):
     """Return the joined sources of the cells of one kind, code blocks in Markdown left out."""
-    joined = "\n\n".join(cell.source for cell in cells if cell.cell_type == kind)
-    return re.sub(r"^(```+|~~~+).*?^\1", "", joined, flags=re.M | re.S)
+    return without_code("\n\n".join(cell.source for cell in cells if cell.cell_type == kind))

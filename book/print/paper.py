@@ -7,8 +7,9 @@ from docutils import nodes
 from sphinx import addnodes
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
+from tools.offline import NAME
+
 STYLE = Path(__file__).with_suffix(".sty")
-NAME = "vanishing-and-exploding-gradients"
 #: Characters of a table's row that fit on a line of the page.
 LINE = 84
 LIVE = "Here the HTML book has a live figure, which computes a network when you move a control."

@@ -6,9 +6,12 @@ from importlib.metadata import version
 from pathlib import Path
 
 from explorables import STYLE
-from paper import LIVE, NAME
+from paper import LIVE
 from sphinx.builders.epub3 import Epub3Builder
 
+from tools.offline import NAME
+
+READER = Path(__file__).with_name("reader.css")
 #: What XHTML without scripts needs to be otherwise, in this order.
 CHANGES = [
     (re.compile(pattern, re.DOTALL), replacement)
@@ -78,9 +81,9 @@ def configure(app, config):
 
 
 def add_style(app):
-    """Bring the style of the live figures' pictures; in the HTML book explorables.py does."""
+    """Bring the readers' style, and that of the live figures' pictures."""
     if app.builder.name == "epub":
-        app.config.html_static_path.append(str(STYLE))
+        app.config.html_static_path += [str(STYLE), str(READER)]
 
 
 def show(app, pagename, templatename, context, doctree):
