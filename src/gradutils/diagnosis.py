@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 
-from gradutils import _checks, plots
+from gradutils import _checks
+from gradutils._keras import keras
 from gradutils.probes import LayerRecord, Probe, probe
 
 
@@ -148,6 +148,8 @@ class Diagnosis:
         matplotlib Axes
         """
         trunk = _trunk(self.layers)
+        from gradutils import plots  # Matplotlib is loaded where something is drawn.
+
         return plots.layer_profile(
             {
                 "backward signal": [layer.backward for layer in trunk],

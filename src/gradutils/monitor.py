@@ -8,11 +8,10 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 from gradutils import _checks
+from gradutils._keras import keras, tf
 from gradutils.probes import Probe, probe
 
 _ROWS = 256  # The buffer in the graph holds this many steps between two readings.

@@ -9,12 +9,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
-import tensorflow as tf
-from keras import tree
 
 from gradutils import _checks
+from gradutils._keras import keras, tf
 
 SATURATION = 0.97  # |tanh| above it; Glorot and Bengio 2010 look at the same tails
 _SQUASHING = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0)}
@@ -204,7 +202,7 @@ def _one_batch(x: Any, y: Any, batch_size: int) -> _Batch:
         if first is None:
             raise ValueError("x must yield a batch; received an empty dataset")
         return _Batch(*keras.utils.unpack_x_y_sample_weight(first))
-    arrays = [a for a in tree.flatten((x, y)) if a is not None]
+    arrays = [a for a in keras.tree.flatten((x, y)) if a is not None]
     if not all(np.ndim(a) for a in arrays):
         kind = type(x).__name__
         raise ValueError(f"x and y must be arrays, or lists or dicts of them; received {kind}")
@@ -213,7 +211,7 @@ def _one_batch(x: Any, y: Any, batch_size: int) -> _Batch:
         raise ValueError(f"x and y must hold as many samples, one or more; received {sizes}")
     (samples,) = sizes
     chosen = np.unique(np.linspace(0, samples - 1, min(batch_size, samples)).astype(int))
-    x, y = tree.map_structure(lambda a: None if a is None else np.asarray(a)[chosen], (x, y))
+    x, y = keras.tree.map_structure(lambda a: None if a is None else np.asarray(a)[chosen], (x, y))
     return _Batch(x, y, None)
 
 
@@ -227,7 +225,7 @@ def _check(model: keras.Model, batch: _Batch, loss: Any) -> None:
     if loss is None and not model.compiled:
         raise ValueError("loss must be given, or the model compiled with one; received neither")
     for name, data in (("x", batch.x), ("y", batch.y)):
-        for array in map(np.asarray, tree.flatten(data)):
+        for array in map(np.asarray, keras.tree.flatten(data)):
             for what, is_bad in (("NaN", np.isnan), ("inf", np.isinf)):
                 if array.dtype.kind == "f" and is_bad(array).any():
                     count = is_bad(array).sum()
@@ -251,7 +249,7 @@ def _batch_loss(model: keras.Model, batch: _Batch, loss: Any) -> tuple[tf.Tensor
             f"y must fit the loss and the predictions; received shapes {_shapes(batch.y)} and "
             f"{_shapes(predictions)}, labels {_range(batch.y)}: {error}"
         ) from error
-    return value, len(tree.flatten(predictions))
+    return value, len(keras.tree.flatten(predictions))
 
 
 def _mean_loss(loss: Callable, batch: _Batch, predictions: Any) -> tf.Tensor:
@@ -326,7 +324,7 @@ def _calls_recorded(model: keras.Model, tape: tf.GradientTape) -> Iterator[list[
         @functools.wraps(call)
         def recorded(*args: Any, **kwargs: Any) -> Any:
             outputs = call(*args, **kwargs)
-            first = tree.flatten(outputs)[0]
+            first = keras.tree.flatten(outputs)[0]
             if tf.is_tensor(first) and first.dtype.is_floating:
                 tape.watch(first)
                 logits = getattr(first, "_keras_logits", first)
@@ -464,9 +462,9 @@ def _array(tensor: Any) -> np.ndarray:
 
 
 def _shapes(arrays: Any) -> Any:
-    return [tuple(np.shape(a)) for a in tree.flatten(arrays)]
+    return [tuple(np.shape(a)) for a in keras.tree.flatten(arrays)]
 
 
 def _range(y: Any) -> str:
-    arrays = [np.asarray(a) for a in tree.flatten(y) if a is not None]
+    arrays = [np.asarray(a) for a in keras.tree.flatten(y) if a is not None]
     return ", ".join(f"{a.min()} to {a.max()}" for a in arrays)

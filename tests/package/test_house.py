@@ -2,6 +2,7 @@
 
 import ast
 import itertools
+import os
 import re
 import subprocess
 import sys
@@ -30,9 +31,9 @@ MAY_IMPORT = {
     "networks": GROUND,
     "recurrent": GROUND,
     "patients": {"datasets", "networks"},
-    "probes": {"keras", "tensorflow"},
-    "monitor": {"keras", "tensorflow", "probes", "plots"},
-    "diagnosis": {"keras", "probes", "plots"},
+    "probes": {"_keras"},
+    "monitor": {"_keras", "probes", "plots"},
+    "diagnosis": {"_keras", "probes", "plots"},
     "plots": {"activations", "matplotlib"},
     "explorables": set(),
     "exercises": {"activations", "networks", "theory", "diagnosis"},
@@ -69,8 +70,9 @@ def test_a_floor_imports_only_lower_floors(module):
     assert imports(MODULES[module]) - MAY_IMPORT[module] - {"_checks"} == set()
 
 
-def test_the_checks_import_no_module():
+def test_what_all_floors_share_imports_no_module():
     assert imports(PACKAGE / "_checks.py") == set()
+    assert imports(PACKAGE / "_keras.py") == {"keras", "tensorflow"}
 
 
 def test_importing_the_package_loads_nothing_heavy():
@@ -80,6 +82,55 @@ def test_importing_the_package_loads_nothing_heavy():
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert (result.stdout, result.stderr) == ("[]\n", "")
+
+
+IMPORTING = """
+import importlib
+for module in ("probes", "monitor", "diagnosis"):
+    try:
+        importlib.import_module(f"gradutils.{module}")
+    except ImportError as error:
+        print(type(error).__name__, error)
+import gradutils.networks
+"""
+
+
+def refusals(**environment):
+    """Return what an import of each module that needs Keras on TensorFlow is answered with."""
+    result = subprocess.run(
+        [sys.executable, "-c", IMPORTING], capture_output=True, text=True,
+        env=os.environ | environment,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    told = result.stdout.splitlines()
+    assert len(told) == 3, told
+    for line in told:
+        assert line.startswith(
+            "ImportError gradutils.probes, gradutils.monitor and gradutils.diagnosis need Keras 3 "
+            "on TensorFlow"
+        )
+    return told
+
+
+def test_a_backend_of_keras_that_lacks_a_package_is_told_in_words():
+    for line in refusals(KERAS_BACKEND="numpy"):  # Keras wants jax for it.
+        assert "KERAS_BACKEND" in line and "is 'numpy'" in line
+
+
+def test_another_backend_of_keras_is_refused_in_words(tmp_path):
+    (tmp_path / "tensorflow.py").write_text("")
+    (tmp_path / "keras.py").write_text(
+        "class backend:\n    backend = staticmethod(lambda: 'jax')\n"
+    )
+    path = os.pathsep.join([str(tmp_path), str(PACKAGE.parent)])
+    for line in refusals(PYTHONPATH=path):
+        assert "KERAS_BACKEND=tensorflow" in line and "the backend is 'jax'" in line
+
+
+def test_judging_a_model_loads_nothing_that_draws():
+    program = "import sys, gradutils.diagnosis, gradutils.monitor; print('gradutils.plots' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.stdout == "False\n", result.stderr
 
 
 def test_every_module_is_reachable_from_the_package():
