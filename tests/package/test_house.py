@@ -128,7 +128,8 @@ def test_another_backend_of_keras_is_refused_in_words(tmp_path):
 
 
 def test_judging_a_model_loads_nothing_that_draws():
-    program = "import sys, gradutils.diagnosis, gradutils.monitor; print('gradutils.plots' in sys.modules)"
+    modules = "gradutils.diagnosis, gradutils.monitor"
+    program = f"import sys, {modules}; print('gradutils.plots' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert result.stdout == "False\n", result.stderr
 
