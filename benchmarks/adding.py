@@ -1,7 +1,7 @@
 """Chapter 6's adding problem over 50 steps with controls: does the lost signal stop the learning?
 
-    python -m benchmarks.adding            five starts, three rates of Adam, 8 seeds: about 5 minutes
-    python -m benchmarks.adding --sgd      the chapter's gradient descent instead: about a minute
+    python -m benchmarks.adding          five starts, three rates of Adam, 8 seeds: five minutes
+    python -m benchmarks.adding --sgd    the chapter's gradient descent instead: a minute
 
 Every network has 24 units and reads 2,000 sequences in batches of 25, for 12 epochs with Adam and
 for 10 with gradient descent. Printed is the share of the signal that reaches the step 49 before the
