@@ -37,7 +37,7 @@ ADAM = {
 def network(start, rng):
     """Return the untrained network of one start."""
     activation, matrix = STARTS[start]
-    net = recurrent.RNN(2, UNITS, 1, activation, recurrent=1.0, seed=rng)
+    net = recurrent.RNN(2, UNITS, 1, activation, recurrent=1.0, rng=rng)
     if matrix == GAUSSIAN:
         net.W *= 0.9 / recurrent.spectral_radius(net.W)
     else:
