@@ -93,13 +93,10 @@ def get(activation: str | tuple[Function, Function]) -> Activation:
     if isinstance(activation, str):
         _checks.names(ACTIVATIONS, activation=activation)
         return ACTIVATIONS[activation]
-    try:
-        phi, derivative = activation
-    except (TypeError, ValueError):
-        phi = derivative = None
-    if not (callable(phi) and callable(derivative)):
+    pair = activation if isinstance(activation, tuple | list) else ()
+    if len(pair) != 2 or not all(map(callable, pair)):
         raise TypeError(
             "activation must be a name or a pair of callables (phi, derivative); "
             f"received {activation!r}"
         )
-    return Activation(phi, derivative)
+    return Activation(*pair)

@@ -457,7 +457,11 @@ class GradientMonitor(keras.callbacks.Callback):
             self._check_alarm(self._read())
         elif self._unread > _ROWS // 2:
             self._read()
-        if self.probe_every and before // self.probe_every != self._step // self.probe_every:
+        if (
+            self.probe_every
+            and self.probe_data
+            and before // self.probe_every != self._step // self.probe_every
+        ):
             self.probes[self._step] = probe(self.model, *self.probe_data)
 
     def _check_alarm(self, blocks: list[np.ndarray]) -> None:

@@ -25,7 +25,8 @@ REGIMES = {
     "healthy": {"color": "C1", "marker": "o", "linestyle": "-"},
     "exploding": {"color": "C2", "marker": "^", "linestyle": "-."},
 }
-THEORY = {"color": "C3", "linestyle": ":", "linewidth": 1.5}
+#: The look of a predicted line.
+THEORY: dict[str, Any] = {"color": "C3", "linestyle": ":", "linewidth": 1.5}
 #: The look of each activation, the same in every figure.
 ACTIVATION_STYLES = {
     name: {"color": f"C{i % 10}", "linestyle": ("-", "--", "-.")[i % 3]}
@@ -105,9 +106,9 @@ def _collection_content(collection: Any) -> dict[str, Any]:
     }
 
 
-def _numbers(data: ArrayLike) -> list[float | None]:
+def _numbers(data: Any) -> list[float | None]:
     """Flatten, thin and round to 6 digits; JSON has no NaN or inf, so these become None."""
-    flat = np.ma.filled(np.ma.asarray(data, dtype=float), np.nan).ravel()
+    flat: np.ndarray = np.ma.filled(np.ma.asarray(data, dtype=float), np.nan).ravel()
     if flat.size > _KEPT_POINTS:
         flat = flat[np.linspace(0, flat.size - 1, _KEPT_POINTS).astype(int)]
     return [float(f"{value:.6g}") if np.isfinite(value) else None for value in flat]

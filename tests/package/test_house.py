@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
+import zipfile
 from importlib.metadata import packages_distributions, version
 
 import pytest
@@ -132,6 +133,16 @@ def test_judging_a_model_loads_nothing_that_draws():
     program = f"import sys, {modules}; print('gradutils.plots' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert result.stdout == "False\n", result.stderr
+
+
+def test_the_wheel_holds_what_the_sources_hold(tmp_path):
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    names = zipfile.ZipFile(next(tmp_path.iterdir())).namelist()
+    packed = {name for name in names if name.startswith("gradutils/")}
+    sources = {path.relative_to(PACKAGE.parent).as_posix() for path in PACKAGE.rglob("*.*")}
+    assert packed == {name for name in sources if "__pycache__" not in name}
+    assert "gradutils/py.typed" in packed
 
 
 def test_every_module_is_reachable_from_the_package():

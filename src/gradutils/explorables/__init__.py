@@ -82,7 +82,7 @@ class Explorable(anywidget.AnyWidget):
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         """Return the widget, and beside it the place that the book's page fills without Python."""
-        data, metadata = super()._repr_mimebundle_(**kwargs)
+        data, metadata = super()._repr_mimebundle_(**kwargs) or ({}, {})
         data["text/plain"] = repr(self)
         data["text/html"] = (
             f'<div class="explorable" data-explorable="{self.name}" '
@@ -94,13 +94,12 @@ class Explorable(anywidget.AnyWidget):
 
 
 def _trait(control: dict[str, Any]) -> traitlets.TraitType:
+    """Return the attribute that a control is in Python: a choice, a switch or a bounded number."""
     default = control["default"]
     if "options" in control:
-        trait = traitlets.Enum(control["options"], default_value=default)
-    elif isinstance(default, bool):
-        trait = traitlets.Bool(default)
-    else:
-        whole = isinstance(control["step"], int) and isinstance(control["min"], int)
-        number = traitlets.Int if whole else traitlets.Float
-        trait = number(default, min=control["min"], max=control["max"])
-    return trait.tag(sync=True)
+        return traitlets.Enum(control["options"], default_value=default).tag(sync=True)
+    if isinstance(default, bool):
+        return traitlets.Bool(default).tag(sync=True)
+    whole = isinstance(control["step"], int) and isinstance(control["min"], int)
+    number = traitlets.Int if whole else traitlets.Float
+    return number(default, min=control["min"], max=control["max"]).tag(sync=True)
