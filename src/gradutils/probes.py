@@ -6,7 +6,7 @@ Needs Keras 3 on TensorFlow (``pip install '.[keras]'``). The model is left as i
 import functools
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +17,11 @@ from gradutils._keras import keras, tf
 SATURATION = 0.97  # |tanh| above it; Glorot and Bengio 2010 look at the same tails
 _SQUASHING = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0)}
 _RECTIFYING = {"relu", "relu6"}
+_NOTHING = np.empty(0)
+
+
+def _nothing() -> np.ndarray:
+    return _NOTHING
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,15 @@ class LayerRecord:
         Whether the loss does not depend on any of the layer's weights: their gradient is None.
     equal_units : bool
         Whether a weight matrix gives all of several units the same column, and the same gradient.
+    equal_weights : bool
+        Whether a weight matrix gives all of several units the same column, whatever the gradient.
+    feature_means, feature_stds : ndarray, shape (features,)
+        Mean and standard deviation of each feature (the last axis) of what the layer receives, at
+        its first call; empty if that is not floating.
+    weight_dtype : str
+        Type of the trainable weights; "" without them.
+    units : int
+        Size of the last axis of the outputs.
     """
 
     name: str
@@ -81,6 +95,107 @@ class LayerRecord:
     nonfinite_rows: float = 0.0
     disconnected: bool = False
     equal_units: bool = False
+    equal_weights: bool = False
+    feature_means: np.ndarray = field(default_factory=_nothing)
+    feature_stds: np.ndarray = field(default_factory=_nothing)
+    weight_dtype: str = ""
+    units: int = 0
+
+
+@dataclass(frozen=True)
+class Head:
+    """One array that the model returns, with its targets and its loss.
+
+    Attributes
+    ----------
+    outputs : ndarray, shape (samples, ...)
+        In training mode.
+    targets : ndarray, shape (samples, ...), or None
+        None if they cannot be told.
+    loss : str
+        Keras' name of the loss, such as "mean_squared_error"; "" for one's own or for none.
+    from_logits : bool
+        Whether that loss takes logits.
+    activation : str
+        Of the layer that returns the array: "linear" if it has none, "" if it cannot be told.
+    layer : str
+        Path of that layer; "" if it cannot be told.
+    has_logits : bool
+        Whether Keras keeps the logits of a last sigmoid or softmax, and takes them for the loss.
+    sample_losses : ndarray, shape (samples,)
+        Loss of each sample; empty if the loss gives one number for the batch.
+    masked_losses : float
+        Share of the losses that are not finite which stand at masked (padded) steps; NaN without
+        a mask, or where all are finite.
+    class_shares : ndarray, shape (classes,)
+        Share of each class among all targets given; empty unless the loss is a cross-entropy.
+    """
+
+    outputs: np.ndarray
+    targets: np.ndarray | None = None
+    loss: str = ""
+    from_logits: bool = False
+    activation: str = ""
+    layer: str = ""
+    has_logits: bool = False
+    sample_losses: np.ndarray = field(default_factory=_nothing)
+    masked_losses: float = np.nan
+    class_shares: np.ndarray = field(default_factory=_nothing)
+
+
+@dataclass(frozen=True)
+class OwnLoss:
+    """What a loss that Keras does not know says at outputs of our choice; NaN where it fails.
+
+    Attributes
+    ----------
+    rows, pairs, together : float
+        Of three samples: the mean loss of each alone, of each target with each output, and the
+        loss of the three as one batch.
+    at_targets : float
+        Where the outputs equal the targets.
+    beside_targets : tuple of float
+        Where the outputs lie half a standard deviation below and above the targets.
+    at_logits : float
+        Where the outputs are -20 for targets of 0 and 20 for targets of 1; NaN for other targets.
+    clipped : float
+        Where the outputs are clipped to [0.01, 0.99].
+    swapped : float
+        With outputs and targets exchanged.
+    """
+
+    rows: float = np.nan
+    pairs: float = np.nan
+    together: float = np.nan
+    at_targets: float = np.nan
+    beside_targets: tuple[float, float] = (np.nan, np.nan)
+    at_logits: float = np.nan
+    clipped: float = np.nan
+    swapped: float = np.nan
+
+
+@dataclass(frozen=True)
+class OptimizerRecord:
+    """What is known of the optimiser without a step.
+
+    Attributes
+    ----------
+    kind : str
+        Its class, without a loss scale around it.
+    iterations : int
+        Steps taken so far.
+    rate, later_rate : float
+        The learning rate now, and the largest one that its schedule reaches in the next 10,000
+        steps.
+    epsilon : float
+        NaN if the optimiser has none.
+    """
+
+    kind: str
+    iterations: int
+    rate: float
+    later_rate: float
+    epsilon: float = np.nan
 
 
 @dataclass(frozen=True)
@@ -90,15 +205,37 @@ class Probe:
     Attributes
     ----------
     loss : float
+        In training mode, penalties included.
     layers : list of LayerRecord
         In the order of their first call.
     outputs : int
         Number of arrays that the model returns.
+    inference_loss : float
+        Loss of the same batch with ``training=False``.
+    heads : list of Head
+        One for each array that the model returns.
+    own_loss : OwnLoss or None
+        None where Keras knows the loss.
+    penalties : dict of str to float
+        Layer path -> sum of what its regularisers and its `add_loss` add to the loss.
+    regularization : float
+        The part of the penalties that comes from weight regularisers.
+    optimizer : OptimizerRecord or None
+    curvature : float
+        Largest absolute second derivative of the outputs with respect to the inputs; NaN unless
+        the loss itself differentiates twice.
     """
 
     loss: float
     layers: list[LayerRecord]
     outputs: int
+    inference_loss: float = np.nan
+    heads: list[Head] = field(default_factory=list)
+    own_loss: OwnLoss | None = None
+    penalties: dict[str, float] = field(default_factory=dict)
+    regularization: float = 0.0
+    optimizer: OptimizerRecord | None = None
+    curvature: float = np.nan
 
     def __getitem__(self, name: str) -> LayerRecord:
         """Return the record whose layer path is that name, or is the only one to end in it."""
@@ -161,15 +298,15 @@ def probe(
         _checks.positive(loss_scale=loss_scale)
     batch = _one_batch(x, y, batch_size)
     _check(model, batch, loss)
-    with _state_restored(model), tf.GradientTape() as tape:
-        with _calls_recorded(model, tape) as calls:
-            value, outputs = _batch_loss(model, batch, loss)
-        scaled, factor = _scaled(value, getattr(model, "optimizer", None), loss_scale)
-        weights = [v.value for v in model.trainable_variables]
-        sources = [[c.output for c in calls], [c.logits for c in calls], weights]
-        with tape.stop_recording():
-            at_outputs, at_logits, gradients = tape.gradient(scaled, sources)
-    backward = [h if g is None else g for g, h in zip(at_outputs, at_logits, strict=True)]
+    with _Recorder(model) as recorder:
+        predictions, value, scaled, factor = recorder.forward(batch, loss, loss_scale)
+        backward, gradients = recorder.backward(scaled)
+        calls = recorder.calls
+        penalties, regularization = _penalties(model)
+        heads = _heads(model, batch, loss, predictions, calls, y)
+        inference = float(_array(_batch_loss(model, batch, loss, training=False)[0]))
+        own_loss = _own_loss(model, batch, loss, predictions, heads)
+        curvature = _curvature(model, batch) if recorder.differentiates_twice else np.nan
     cut = {id(v) for v, g in zip(model.trainable_variables, gradients, strict=True) if g is None}
     gradients = [
         np.zeros(v.shape) if g is None else _array(g) / factor
@@ -183,8 +320,18 @@ def probe(
     layers: dict[int, list[tuple[_Call, Any]]] = {}
     for call, gradient in zip(calls, backward, strict=True):
         layers.setdefault(id(call.layer), []).append((call, gradient))
-    records = [_record(_connected(pairs, factor), measured, cut) for pairs in layers.values()]
-    return Probe(float(_array(value)), records, outputs)
+    return Probe(
+        loss=float(_array(value)),
+        layers=[_record(_connected(pairs, factor), measured, cut) for pairs in layers.values()],
+        outputs=len(heads),
+        inference_loss=inference,
+        heads=heads,
+        own_loss=own_loss,
+        penalties=penalties,
+        regularization=regularization,
+        optimizer=_optimizer(model),
+        curvature=curvature,
+    )
 
 
 class _Batch(NamedTuple):
@@ -224,7 +371,7 @@ def _check(model: keras.Model, batch: _Batch, loss: Any) -> None:
         )
     if loss is None and not model.compiled:
         raise ValueError("loss must be given, or the model compiled with one; received neither")
-    for name, data in (("x", batch.x), ("y", batch.y)):
+    for name, data in (("x", batch.x), ("y", batch.y), ("sample_weight", batch.sample_weight)):
         for array in map(np.asarray, keras.tree.flatten(data)):
             for what, is_bad in (("NaN", np.isnan), ("inf", np.isinf)):
                 if array.dtype.kind == "f" and is_bad(array).any():
@@ -232,15 +379,19 @@ def _check(model: keras.Model, batch: _Batch, loss: Any) -> None:
                     raise ValueError(f"{name} must hold no {what}; received {count} of them")
 
 
-def _batch_loss(model: keras.Model, batch: _Batch, loss: Any) -> tuple[tf.Tensor, int]:
-    """The loss, and how many arrays the model returns."""
+def _batch_loss(
+    model: keras.Model, batch: _Batch, loss: Any, *, training: bool = True
+) -> tuple[tf.Tensor, Any]:
+    """The loss and the predictions."""
     try:
-        predictions = model(batch.x, training=True)
+        predictions = model(batch.x, training=training)
     except Exception as error:
-        raise ValueError(f"x must fit the model; received shapes {_shapes(batch.x)}") from error
+        raise ValueError(
+            f"x must fit the model; received shapes {_shapes(batch.x)}: {error}"
+        ) from error
     try:
         if loss is None:
-            value = model.compute_loss(*batch[:2], predictions, batch.sample_weight, training=True)
+            value = model.compute_loss(*batch[:2], predictions, batch.sample_weight, training)
         else:
             value = _mean_loss(keras.losses.get(loss), batch, predictions)
             value += sum(tf.cast(extra, value.dtype) for extra in model.losses)
@@ -249,7 +400,7 @@ def _batch_loss(model: keras.Model, batch: _Batch, loss: Any) -> tuple[tf.Tensor
             f"y must fit the loss and the predictions; received shapes {_shapes(batch.y)} and "
             f"{_shapes(predictions)}, labels {_range(batch.y)}: {error}"
         ) from error
-    return value, len(keras.tree.flatten(predictions))
+    return value, predictions
 
 
 def _mean_loss(loss: Callable, batch: _Batch, predictions: Any) -> tf.Tensor:
@@ -290,21 +441,6 @@ def _next_updates(model: keras.Model, gradients: list[np.ndarray]) -> list[np.nd
     return [_array(c) - _array(v) for c, v in zip(copies, variables, strict=True)]
 
 
-@contextmanager
-def _state_restored(model: keras.Model) -> Iterator[None]:
-    """Put back what a forward pass in training mode changes; run every tf.function eagerly."""
-    eager = tf.config.functions_run_eagerly()
-    before = {id(v): (v, keras.ops.convert_to_numpy(v)) for v in model.non_trainable_variables}
-    before |= {id(v): (v, keras.ops.convert_to_numpy(v)) for v in model.metrics_variables}
-    try:
-        tf.config.run_functions_eagerly(True)
-        yield
-    finally:
-        tf.config.run_functions_eagerly(eager)
-        for variable, value in before.values():
-            variable.assign(value)
-
-
 class _Call(NamedTuple):
     layer: keras.Layer
     argument: Any
@@ -312,51 +448,118 @@ class _Call(NamedTuple):
     logits: tf.Tensor  # what a cross-entropy uses instead of a last sigmoid's or softmax' output
 
 
-@contextmanager
-def _calls_recorded(model: keras.Model, tape: tf.GradientTape) -> Iterator[list[_Call]]:
-    """Collect the output of every call of every layer that computes something itself.
+class _Recorder:
+    """Records every call of every layer that computes something itself, and leaves no trace.
 
-    A recurrent layer is kept from the fused kernel of a GPU, which never calls its cell.
+    While it is open, every tf.function runs eagerly, no layer's activations are recomputed (a
+    `keras.RematScope` hides them from the tape), and a recurrent layer is kept from the fused
+    kernel of a GPU, which never calls its cell. When it closes, all variables are as before: a
+    pass in training mode moves normalisation statistics, seeds, and the kernel of a
+    `SpectralNormalization`.
     """
-    calls: list[_Call] = []
 
-    def recording(layer: keras.Layer, call: Callable) -> Callable:
+    def __init__(self, model: keras.Model) -> None:
+        self.model = model
+        self.calls: list[_Call] = []
+        self.differentiates_twice = False
+        self._tape = tf.GradientTape()
+        self._tapes = 0
+
+    def __enter__(self) -> "_Recorder":
+        model = self.model
+        self._eager = tf.config.functions_run_eagerly()
+        variables = [*model.variables, *model.metrics_variables]
+        self._before = {id(v): (v, keras.ops.convert_to_numpy(v)) for v in variables}
+        self._attributes: list[tuple[Any, str, Any]] = []
+        tf.config.run_functions_eagerly(True)
+        for layer in model._flatten_layers():
+            self._set(layer, "_remat_mode", None)
+            if hasattr(layer, "use_cudnn"):
+                self._set(layer, "use_cudnn", False)
+            is_input = isinstance(layer, keras.layers.InputLayer)
+            if not is_input and (_own(layer) or not layer._layers):
+                self._set(layer, "call", self._recording(layer, layer.call))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for owner, name, value in reversed(self._attributes):
+            if value is _ABSENT:
+                del owner.__dict__[name]
+            else:
+                owner.__dict__[name] = value
+        for variable, value in self._before.values():
+            variable.assign(value)
+        tf.config.run_functions_eagerly(self._eager)
+
+    def forward(
+        self, batch: _Batch, loss: Any, scale: float | None
+    ) -> tuple[Any, tf.Tensor, tf.Tensor, float]:
+        """The predictions, the loss, the loss times its scale, and the scale; on the tape."""
+        with self._tape:
+            with self._tapes_counted():
+                value, predictions = _batch_loss(self.model, batch, loss)
+            scaled, factor = _scaled(value, getattr(self.model, "optimizer", None), scale)
+        return predictions, value, scaled, factor
+
+    def backward(self, scaled: tf.Tensor) -> tuple[list, list]:
+        """The gradient at every call's output, or at its logits, and at the weights."""
+        weights = [v.value for v in self.model.trainable_variables]
+        sources = [[c.output for c in self.calls], [c.logits for c in self.calls], weights]
+        at_outputs, at_logits, gradients = self._tape.gradient(scaled, sources)
+        signals = [h if g is None else g for g, h in zip(at_outputs, at_logits, strict=True)]
+        return signals, gradients
+
+    def _set(self, owner: Any, name: str, value: Any) -> None:
+        self._attributes.append((owner, name, owner.__dict__.get(name, _ABSENT)))
+        owner.__dict__[name] = value
+
+    def _recording(self, layer: keras.Layer, call: Callable) -> Callable:
         @functools.wraps(call)
         def recorded(*args: Any, **kwargs: Any) -> Any:
+            if isinstance(layer, keras.layers.Embedding):
+                _check_ids(layer, args[0])
             outputs = call(*args, **kwargs)
             first = keras.tree.flatten(outputs)[0]
-            if tf.is_tensor(first) and first.dtype.is_floating:
-                tape.watch(first)
+            if self._tape._recording and tf.is_tensor(first) and first.dtype.is_floating:
+                self._tape.watch(first)
                 logits = getattr(first, "_keras_logits", first)
-                calls.append(_Call(layer, args[0] if args else None, first, logits))
+                self.calls.append(_Call(layer, args[0] if args else None, first, logits))
             return outputs
 
         return recorded
 
-    layers = [
-        layer
-        for layer in model._flatten_layers()
-        if not isinstance(layer, keras.layers.InputLayer) and (_own(layer) or not layer._layers)
-    ]
-    fused = [(layer, layer.use_cudnn) for layer in _recurrent(model)]
-    for layer, _ in fused:
-        layer.use_cudnn = False
-    kept = [layer.__dict__.get("call") for layer in layers]
-    for layer in layers:
-        layer.__dict__["call"] = recording(layer, layer.call)
-    try:
-        yield calls
-    finally:
-        for layer, use in fused:
-            layer.use_cudnn = use
-        for layer, call in zip(layers, kept, strict=True):
-            del layer.__dict__["call"]
-            if call is not None:
-                layer.__dict__["call"] = call
+    @contextmanager
+    def _tapes_counted(self) -> Iterator[None]:
+        """Note whether a tape opens inside another one: the loss differentiates twice."""
+        enter, leave = tf.GradientTape.__enter__, tf.GradientTape.__exit__
+
+        def counted(tape: tf.GradientTape) -> tf.GradientTape:
+            self._tapes += 1
+            self.differentiates_twice |= self._tapes > 1
+            return enter(tape)
+
+        def uncounted(tape: tf.GradientTape, *error: object) -> None:
+            self._tapes -= 1
+            leave(tape, *error)
+
+        tf.GradientTape.__enter__, tf.GradientTape.__exit__ = counted, uncounted
+        try:
+            yield
+        finally:
+            tf.GradientTape.__enter__, tf.GradientTape.__exit__ = enter, leave
 
 
-def _recurrent(model: keras.Model) -> list[keras.Layer]:
-    return [layer for layer in model._flatten_layers() if hasattr(layer, "use_cudnn")]
+_ABSENT = object()
+
+
+def _check_ids(layer: keras.Layer, ids: Any) -> None:
+    """A CPU raises an error of its own for such ids; a GPU looks up zeros and says nothing."""
+    low, high = int(tf.reduce_min(ids)), int(tf.reduce_max(ids))
+    if low < 0 or high >= layer.input_dim:
+        raise ValueError(
+            f"ids must lie in 0 to {layer.input_dim - 1}, by the input_dim of the embedding "
+            f"{layer.path}; received {low} to {high}"
+        )
 
 
 def _own(layer: keras.Layer) -> list[keras.Variable]:
@@ -385,10 +588,10 @@ def _record(
     weights = [measured[id(v)] for v in _own(layer)]
     values, gradients = [w for w, _, _ in weights], [g for _, g, _ in weights]
     updates = [u for _, _, u in weights if u is not None]
-    activation = getattr(getattr(layer, "activation", None), "__name__", "")
-    activation = {"ReLU": "relu"}.get(type(layer).__name__, activation)
+    activation = _activation(layer)
     flat = np.concatenate([a.ravel() for a in outputs])
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        means, stds = _features(calls[0][0].argument)
         return LayerRecord(
             name=layer.path or layer.name,
             kind=type(layer).__name__,
@@ -413,7 +616,235 @@ def _record(
             nonfinite_rows=_nonfinite_rows(backward[0]),
             disconnected=bool(values) and all(id(v) in cut for v in _own(layer)),
             equal_units=any(_alike(w) and _alike(g) for w, g, _ in weights),
+            equal_weights=any(_alike(w) for w in values),
+            feature_means=means,
+            feature_stds=stds,
+            weight_dtype=_own(layer)[0].dtype if values else "",
+            units=outputs[0].shape[-1] if outputs[0].ndim else 0,
         )
+
+
+def _activation(layer: keras.Layer) -> str:
+    kinds = {"ReLU": "relu", "Softmax": "softmax", "LeakyReLU": "leaky_relu", "ELU": "elu"}
+    name = getattr(getattr(layer, "activation", None), "__name__", "")
+    return kinds.get(type(layer).__name__, name)
+
+
+def _features(argument: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation along the last axis."""
+    if not (tf.is_tensor(argument) and argument.dtype.is_floating and argument.shape.rank):
+        return _NOTHING, _NOTHING
+    columns = _array(argument).reshape(-1, argument.shape[-1])
+    return columns.mean(axis=0), columns.std(axis=0)
+
+
+def _optimizer(model: keras.Model) -> OptimizerRecord | None:
+    optimizer = getattr(model, "optimizer", None)
+    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    if optimizer is None:
+        return None
+    now = int(_array(optimizer.iterations))
+    schedule = getattr(optimizer, "_learning_rate", None)
+    rate = float(_array(optimizer.learning_rate))
+    later = [rate]
+    if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
+        later += [float(_array(schedule(now + k))) for k in (10, 100, 1000, 10_000)]
+    epsilon = float(getattr(optimizer, "epsilon", None) or np.nan)
+    return OptimizerRecord(type(optimizer).__name__, now, rate, max(later), epsilon)
+
+
+def _penalties(model: keras.Model) -> tuple[dict[str, float], float]:
+    """What regularisers and `add_loss` add, by layer, and the weight regularisers' part of it."""
+    penalties: dict[str, float] = {}
+    of_weights = 0.0
+    for layer in model._flatten_layers():
+        added = [float(_array(value)) for value in layer._losses]
+        decay = [float(_array(v.regularizer(v))) for v in _own(layer) if v.regularizer]
+        of_weights += sum(decay)
+        if added or decay:
+            penalties[layer.path or layer.name] = sum(added) + sum(decay)
+    return penalties, of_weights
+
+
+def _heads(
+    model: keras.Model, batch: _Batch, loss: Any, predictions: Any, calls: list[_Call], y: Any
+) -> list[Head]:
+    outputs = keras.tree.flatten(predictions)
+    names = _names(model, predictions)
+    targets = _aligned(batch.y, predictions, names)
+    everything = targets if y is None else _aligned(y, predictions, names)
+    losses = _losses(model, loss, predictions, names)
+    by_output = {id(call.output): call.layer for call in calls}
+    heads = []
+    for output, target, given, function in zip(outputs, targets, everything, losses, strict=True):
+        layer = by_output.get(id(output))
+        name, from_logits = _known(function)
+        values = _raw_losses(function, target, output)
+        heads.append(
+            Head(
+                outputs=_array(output),
+                targets=None if target is None else np.asarray(target, np.float64),
+                loss=name,
+                from_logits=from_logits,
+                activation=_activation(layer) if layer is not None else "",
+                layer=layer.path if layer is not None else "",
+                has_logits=hasattr(output, "_keras_logits"),
+                sample_losses=_by_sample(values, len(output)),
+                masked_losses=_masked(values, output),
+                class_shares=_class_shares(name, given, output),
+            )
+        )
+    return heads
+
+
+def _names(model: keras.Model, predictions: Any) -> list:
+    if isinstance(predictions, dict):
+        return sorted(predictions)
+    names = getattr(model, "output_names", None) or []
+    count = len(keras.tree.flatten(predictions))
+    return list(names) if len(names) == count else list(range(count))
+
+
+def _aligned(parts: Any, predictions: Any, names: list) -> list:
+    """One part for each output, None where it has none; parts are one array, a list or a dict."""
+    if isinstance(parts, dict):
+        return [parts.get(name) for name in names]
+    if isinstance(parts, list | tuple):
+        return list(parts) if len(parts) == len(names) else [None] * len(names)
+    return [parts] if len(names) == 1 else [None] * len(names)
+
+
+def _losses(model: keras.Model, loss: Any, predictions: Any, names: list) -> list:
+    """The loss function of each output: (targets, outputs) -> values; None if there is none."""
+    if loss is None and _overrides(model, "compute_loss"):
+        return [None] * len(names)
+    given = loss if loss is not None else model.loss
+    if isinstance(given, str) or callable(given):
+        given = [given] * len(names)
+    return [None if g is None else keras.losses.get(g) for g in _aligned(given, predictions, names)]
+
+
+def _overrides(model: keras.Model, method: str) -> bool:
+    return getattr(type(model), method) is not getattr(keras.Model, method)
+
+
+def _known(function: Any) -> tuple[str, bool]:
+    """Keras' name of a loss and whether it takes logits; "" for one's own."""
+    options = getattr(function, "_fn_kwargs", {})
+    inner = getattr(function, "fn", function)
+    if not getattr(inner, "__module__", "").startswith("keras."):
+        return "", False
+    return getattr(inner, "__name__", ""), bool(options.get("from_logits", False))
+
+
+def _values(function: Any, target: Any, output: Any) -> tf.Tensor:
+    """The losses before they are averaged; targets get the outputs' rank, as in `fit`."""
+    target, output = tf.convert_to_tensor(target), tf.convert_to_tensor(output)
+    if target.shape.rank == output.shape.rank - 1 and output.shape[-1] == 1:
+        target = target[..., None]
+    return (
+        function.call(target, output)
+        if isinstance(function, keras.losses.Loss)
+        else function(target, output)
+    )
+
+
+def _raw_losses(function: Any, target: Any, output: Any) -> np.ndarray:
+    if function is None or target is None:
+        return _NOTHING
+    try:
+        if output.dtype.is_floating and np.asarray(target).dtype.kind == "f":
+            target = tf.cast(target, output.dtype)
+        return _array(_values(function, target, output))
+    except Exception:  # a loss of one's own that cannot be called alone is not measured
+        return _NOTHING
+
+
+def _by_sample(values: np.ndarray, samples: int) -> np.ndarray:
+    if not values.ndim or len(values) != samples or not values.size:
+        return _NOTHING
+    return values.reshape(samples, -1).mean(axis=1)
+
+
+def _masked(values: np.ndarray, output: Any) -> float:
+    mask = getattr(output, "_keras_mask", None)
+    bad = ~np.isfinite(values)
+    if mask is None or not bad.any() or bad.shape != tuple(mask.shape):
+        return np.nan
+    return float((bad & ~np.asarray(mask, bool)).sum() / bad.sum())
+
+
+def _class_shares(loss: str, target: Any, output: Any) -> np.ndarray:
+    if target is None or "crossentropy" not in loss:
+        return _NOTHING
+    array = np.asarray(target, np.float64)
+    if loss.startswith("sparse"):
+        if (array != array.astype(int)).any() or array.min() < 0:
+            return _NOTHING
+        return np.bincount(array.astype(int).ravel(), minlength=output.shape[-1]) / array.size
+    if loss.startswith("binary"):
+        positive = float(array.mean())
+        return np.array([1 - positive, positive]) if output.shape[-1] == 1 else _NOTHING
+    return array.reshape(-1, array.shape[-1]).mean(axis=0)
+
+
+def _own_loss(
+    model: keras.Model, batch: _Batch, loss: Any, predictions: Any, heads: list[Head]
+) -> OwnLoss | None:
+    overridden = loss is None and _overrides(model, "compute_loss")
+    if len(heads) != 1 or heads[0].targets is None or not (overridden or not heads[0].loss):
+        return None
+    y, p = np.asarray(keras.tree.flatten(batch.y)[0]), _output(predictions)
+    y = y.astype(p.dtype) if y.dtype.kind == "f" else y
+    function = None if overridden else _losses(model, loss, predictions, [0])[0]
+
+    def at(targets: Any, outputs: Any, rows: Any = slice(None)) -> float:
+        try:
+            if overridden:
+                x = keras.tree.map_structure(lambda a: np.asarray(a)[rows], batch.x)
+                return float(_array(model.compute_loss(x, targets, tf.constant(outputs))))
+            return float(_array(_values(function, targets, tf.constant(outputs))).mean())
+        except Exception:  # a loss may refuse what we make up: then it is not measured
+            return np.nan
+
+    three = np.unique(y.reshape(len(y), -1), axis=0, return_index=True)[1][:3]
+    rows = [at(y[i : i + 1], p[i : i + 1], slice(i, i + 1)) for i in three]
+    pairs = [at(y[i : i + 1], p[j : j + 1], slice(j, j + 1)) for i in three for j in three]
+    together = at(y[three], p[three], three)
+    if overridden or y.size != p.size:
+        return OwnLoss(float(np.mean(rows)), float(np.mean(pairs)), together)
+    same = y.reshape(p.shape).astype(p.dtype)
+    half = same.std() / 2
+    binary = bool(np.isin(same, (0, 1)).all())
+    return OwnLoss(
+        rows=float(np.mean(rows)),
+        pairs=float(np.mean(pairs)),
+        together=together,
+        at_targets=at(y, same),
+        beside_targets=(at(y, same - half), at(y, same + half)),
+        at_logits=at(y, 40 * same - 20) if binary else np.nan,
+        clipped=at(y, np.clip(p, 0.01, 0.99)),
+        swapped=at(p, same),
+    )
+
+
+def _output(predictions: Any) -> np.ndarray:
+    return np.asarray(tf.convert_to_tensor(keras.tree.flatten(predictions)[0]))
+
+
+def _curvature(model: keras.Model, batch: _Batch) -> float:
+    """Largest absolute derivative of the summed first derivatives of the outputs."""
+    x = tf.convert_to_tensor(keras.tree.flatten(batch.x)[0])
+    if not x.dtype.is_floating or len(keras.tree.flatten(batch.x)) > 1:
+        return np.nan
+    with tf.GradientTape() as outer:
+        outer.watch(x)
+        with tf.GradientTape() as inner:
+            inner.watch(x)
+            outputs = keras.tree.flatten(model(x, training=False))
+        first = inner.gradient(outputs, x)
+    second = None if first is None else outer.gradient(first, x)
+    return 0.0 if second is None else float(np.abs(_array(second)).max())
 
 
 def _mean_square(argument: Any) -> float:
