@@ -23,7 +23,9 @@ __all__ = [
     "plots",
     "probes",
     "recurrent",
+    "remedies",
     "theory",
+    "trials",
 ]
 
 # TensorFlow reads this once, when it is imported; a value set by the user wins.

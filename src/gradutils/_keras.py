@@ -23,4 +23,8 @@ if keras.backend.backend() != "tensorflow":
         f"{keras.backend.backend()!r}. {_OTHERS}."
     )
 
-__all__ = ["keras", "tf"]
+# What Keras and TensorFlow draw from without a seed stands in these two, and nowhere in public.
+from keras.src.backend.common import global_state  # noqa: E402
+from tensorflow.python.eager import context as eager_context  # noqa: E402
+
+__all__ = ["eager_context", "global_state", "keras", "tf"]

@@ -462,7 +462,7 @@ class _Recorder:
         self.model = model
         self.calls: list[_Call] = []
         self.differentiates_twice = False
-        self._tape = tf.GradientTape()
+        self.tape = tf.GradientTape()
         self._tapes = 0
 
     def __enter__(self) -> "_Recorder":
@@ -495,7 +495,7 @@ class _Recorder:
         self, batch: _Batch, loss: Any, scale: float | None
     ) -> tuple[Any, tf.Tensor, tf.Tensor, float]:
         """The predictions, the loss, the loss times its scale, and the scale; on the tape."""
-        with self._tape:
+        with self.tape:
             with self._tapes_counted():
                 value, predictions = _batch_loss(self.model, batch, loss)
             scaled, factor = _scaled(value, getattr(self.model, "optimizer", None), scale)
@@ -505,7 +505,7 @@ class _Recorder:
         """The gradient at every call's output, or at its logits, and at the weights."""
         weights = [v.value for v in self.model.trainable_variables]
         sources = [[c.output for c in self.calls], [c.logits for c in self.calls], weights]
-        at_outputs, at_logits, gradients = self._tape.gradient(scaled, sources)
+        at_outputs, at_logits, gradients = self.tape.gradient(scaled, sources)
         signals = [h if g is None else g for g, h in zip(at_outputs, at_logits, strict=True)]
         return signals, gradients
 
@@ -520,8 +520,8 @@ class _Recorder:
                 _check_ids(layer, args[0])
             outputs = call(*args, **kwargs)
             first = keras.tree.flatten(outputs)[0]
-            if self._tape._recording and tf.is_tensor(first) and first.dtype.is_floating:
-                self._tape.watch(first)
+            if self.tape._recording and tf.is_tensor(first) and first.dtype.is_floating:
+                self.tape.watch(first)
                 logits = getattr(first, "_keras_logits", first)
                 self.calls.append(_Call(layer, args[0] if args else None, first, logits))
             return outputs

@@ -33,6 +33,8 @@ MAY_IMPORT = {
     "recurrent": GROUND,
     "patients": {"datasets", "networks"},
     "probes": {"_keras"},
+    "trials": {"_keras", "probes"},
+    "remedies": {"_keras", "probes", "trials"},
     "monitor": {"_keras", "probes", "plots"},
     "diagnosis": {"_keras", "probes", "plots"},
     "plots": {"activations", "matplotlib"},

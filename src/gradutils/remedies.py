@@ -1,0 +1,736 @@
+"""Remedies that are tried on the model itself before they are given as advice.
+
+A remedy is one function and one row of `REMEDIES`. Needs Keras 3 on TensorFlow
+(``pip install '.[keras]'``).
+"""
+
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from gradutils import _checks
+from gradutils._keras import keras, tf
+from gradutils.probes import (
+    Probe,
+    _activation,
+    _array,
+    _Batch,
+    _check,
+    _one_batch,
+    _own,
+    probe,
+)
+from gradutils.trials import Trial, optimizer_twin, sandbox, trainer
+
+LEAST_FALL = 0.01  # share of the loss that a model removes if it learns at all
+FASTER = 2.0  # so many times faster than without the remedy the loss has to fall
+LEAST_RISE = 1.5  # the factor between losses of inference and training that is no fault
+
+_HE = {"relu", "relu6", "leaky_relu", "elu", "gelu", "silu", "swish", "softplus", "mish"}
+_PIECEWISE_LINEAR = {"relu", "relu6", "leaky_relu"}
+_UNBOUNDED = {"relu", "leaky_relu", "elu", "selu", "softplus", "linear", "exponential", "gelu"}
+_PASSING = (
+    keras.layers.BatchNormalization, keras.layers.LayerNormalization, keras.layers.Dropout, keras.layers.Rescaling,
+    keras.layers.Reshape, keras.layers.Flatten, keras.layers.Add,
+)  # fmt: skip
+_LOSSES_OF_LOGITS = {
+    "binary_crossentropy": keras.losses.BinaryCrossentropy,
+    "categorical_crossentropy": keras.losses.CategoricalCrossentropy,
+    "sparse_categorical_crossentropy": keras.losses.SparseCategoricalCrossentropy,
+    "binary_focal_crossentropy": keras.losses.BinaryFocalCrossentropy,
+    "categorical_focal_crossentropy": keras.losses.CategoricalFocalCrossentropy,
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one remedy.
+
+    Attributes
+    ----------
+    remedy : str
+        Name of the row of `REMEDIES`.
+    checks : list of str
+        Ids of the checks for which it was tried.
+    advice : str
+        What to do, in one sentence.
+    helped : bool
+        Whether the loss falls, and clearly faster than without the remedy, or what was measured
+        gets within its limit.
+    text : str
+        What changed, such as "with He weights: loss after 10 steps 1.9 instead of 2.30".
+    trial : gradutils.trials.Trial
+        The same training steps with the remedy.
+    """
+
+    remedy: str
+    checks: list[str]
+    advice: str
+    helped: bool
+    text: str
+    trial: Trial
+
+
+class Patient(NamedTuple):
+    """The model and the batch, in the sandbox, that a remedy treats."""
+
+    model: keras.Model
+    batch: _Batch
+    loss: Any
+    seen: Probe
+    undo: ExitStack
+
+
+class Treated(NamedTuple):
+    """What a remedy changed beside the weights; what is None stays as it was.
+
+    optimizer makes the optimiser from that of the model. scale says whether the loss has another
+    unit than before. name and advice replace those of the row.
+    """
+
+    model: keras.Model | None = None
+    batch: _Batch | None = None
+    loss: Any = None
+    optimizer: Callable[[Any, keras.Model], Any] | None = None
+    retrace: bool = False
+    scale: bool = False
+    name: str = ""
+    advice: str = ""
+
+
+class Remedy(NamedTuple):
+    """One row: its name as in "with ...", the checks that call for it, its advice, its functions.
+
+    treat changes the model in the sandbox and returns what else is changed, one `Treated` for
+    each form of the remedy; none where the remedy does not fit the model.
+    """
+
+    name: str
+    checks: tuple[str, ...]
+    advice: str
+    treat: Callable[[Patient], Iterable[Treated]]
+    helped: Callable[[Trial, Trial], bool]
+
+
+def try_remedies(
+    checks: Iterable[str],
+    model: keras.Model,
+    x: Any,
+    y: Any = None,
+    loss: Callable | str | None = None,
+    *,
+    steps: int = 10,
+    batch_size: int = 64,
+    judge: Callable[[Probe, Trial], Iterable[str]] | None = None,
+) -> list[Outcome]:
+    """Try every remedy that a check calls for, on the model, for a few training steps.
+
+    A remedy helps if the loss falls by more than 1 % in the given steps, and at least twice as
+    fast as without it: ``(end / start)**(1 / steps)`` is compared, so that a new unit of the loss
+    is no advantage. It helps as well if the loss falls and the check is silent afterwards.
+
+    Parameters
+    ----------
+    checks : iterable of str
+        Ids of rows of `gradutils.checks.CHECKS`.
+    model, x, y, loss, batch_size
+        As in `gradutils.probes.probe`; the model is left as it was.
+    steps : int
+        Training steps for each remedy.
+    judge : callable, optional
+        (probe before the steps, trial) -> ids of the checks that still find something.
+
+    Returns
+    -------
+    list of Outcome
+        In the order of `REMEDIES`; empty without an optimiser, and for remedies that do not fit
+        the model.
+
+    Raises
+    ------
+    ValueError
+        As `gradutils.probes.probe`.
+
+    Examples
+    --------
+    >>> import keras, numpy as np
+    >>> layer = keras.layers.Dense(1)
+    >>> model = keras.Sequential([keras.Input((1,)), layer])
+    >>> model.compile(keras.optimizers.SGD(3.0), "mse")
+    >>> x = np.linspace(-1, 1, 16)[:, None]
+    >>> [outcome.helped for outcome in try_remedies(["G33"], model, x, 1 + 2 * x)][0]
+    True
+    """
+    _checks.positive_integers(steps=steps)
+    wanted = list(checks)
+    rows = [row for row in REMEDIES if set(row.checks) & set(wanted)]
+    batch = _one_batch(x, y, batch_size)
+    _check(model, batch, loss)
+    if not rows or getattr(model, "optimizer", None) is None or not model.trainable_variables:
+        return []
+    seen = probe(model, *_as_data(batch), loss)
+    outcomes = []
+    with sandbox(model) as restore:
+        run = trainer(model, optimizer_twin(model.optimizer, model), loss)
+        untreated = run(batch, steps)
+        for row in rows:
+            restore()
+            best = None
+            with ExitStack() as undo:
+                for treated in row.treat(Patient(model, batch, loss, seen, undo)):
+                    outcome = _outcome(
+                        row, treated, model, batch, loss, run, steps, untreated, seen, judge, wanted
+                    )
+                    best = _better(best, outcome)
+                    restore()
+            if best is not None:
+                outcomes.append(best)
+    return outcomes
+
+
+def _outcome(row, treated, model, batch, loss, run, steps, untreated, seen, judge, wanted):
+    patient = model if treated.model is None else treated.model
+    batch = batch if treated.batch is None else treated.batch
+    new_loss = loss if treated.loss is None else treated.loss
+    after = probe(patient, *_as_data(batch), new_loss) if judge or row.treat is redraw else None
+    if treated.model or treated.loss or treated.optimizer or treated.retrace:
+        make = treated.optimizer or optimizer_twin
+        run = trainer(patient, make(model.optimizer, patient), new_loss)
+    trial = run(batch, steps)
+    found = [check for check in row.checks if check in wanted]
+    helped = row.helped(untreated, trial)
+    if judge and not helped and fall(trial) > LEAST_FALL:
+        helped = not set(found) & set(judge(after, trial))
+    return Outcome(
+        remedy=treated.name or row.name,
+        checks=found,
+        advice=treated.advice or row.advice,
+        helped=bool(helped),
+        text=_text(treated.name or row.name, treated.scale, untreated, trial, seen, after),
+        trial=trial,
+    )
+
+
+def _better(a: Outcome | None, b: Outcome) -> Outcome:
+    """Of two forms of one remedy, the one that helps, or whose loss falls further."""
+    if a is None:
+        return b
+    worth = [(o.helped, np.nan_to_num(fall(o.trial), nan=-np.inf)) for o in (a, b)]
+    return b if worth[1] > worth[0] else a
+
+
+def fall(trial: Trial) -> float:
+    """Share of the loss that the steps of a trial remove; negative if it grows, NaN if it ends so.
+
+    Parameters
+    ----------
+    trial : gradutils.trials.Trial
+
+    Returns
+    -------
+    float
+        ``(first - last) / abs(first)``
+    """
+    first, last = trial.losses[0], trial.losses[-1]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.divide(first - last, abs(first)))
+
+
+def falls_faster(untreated: Trial, trial: Trial) -> bool:
+    """Whether the loss falls by more than 1 %, and at least twice as fast as without the remedy."""
+    before, now = fall(untreated), fall(trial)
+    if not np.isfinite(trial.losses).all() or now <= LEAST_FALL:
+        return False
+    if not np.isfinite(before) or before <= 0:
+        return True
+    return _rate(now) >= FASTER * _rate(before)
+
+
+def _rate(removed: float) -> float:
+    """Decades by which the loss falls; infinite once it is zero or negative."""
+    return -np.log10(1 - removed) if removed < 1 else np.inf
+
+
+def closes_gap(untreated: Trial, trial: Trial) -> bool:
+    """Whether the loss in inference comes near that in training, twice as near as without."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        before = untreated.inference_losses[1] / untreated.losses[-1]
+        now = trial.inference_losses[1] / trial.losses[-1]
+    return bool(np.isfinite(now) and (now <= LEAST_RISE or now <= before / FASTER))
+
+
+def _text(
+    name: str, scale: bool, untreated: Trial, trial: Trial, seen: Probe, after: Probe | None
+) -> str:
+    parts = []
+    if after is not None:
+        now, before = _decades(after), _decades(seen)
+        if abs(before) >= 1 and abs(now - before) >= 0.1:
+            parts.append(f"the signal changes by {now:.1f} decades instead of {before:.1f}")
+    steps = len(trial.losses) - 1
+    if scale:
+        now, before = (f"{fall(t):.0%}" for t in (trial, untreated))
+        parts.append(f"{steps} steps remove {now} of the loss instead of {before}")
+    else:
+        now, before = (f"{t.losses[-1]:.3g}" for t in (trial, untreated))
+        parts.append(f"loss after {steps} steps {now} instead of {before}")
+    return f"with {name}: {'; '.join(parts)}"
+
+
+def _decades(seen: Probe) -> float:
+    """log10 of the first over the last backward signal among the layers with weights."""
+    weighted = [layer for layer in seen.layers if layer.parameters]
+    weighted = [layer for layer in weighted if "Normalization" not in layer.kind]
+    if len(weighted) < 2:
+        return 0.0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(np.log10(weighted[0].backward) - np.log10(weighted[-1].backward))
+
+
+def _as_data(batch: _Batch) -> tuple[Any, Any]:
+    """The batch in the form that `probe` takes: a dataset where it holds tensors or weights."""
+    if batch.sample_weight is None and not any(
+        tf.is_tensor(a) for a in keras.tree.flatten(batch.x)
+    ):
+        return batch.x, batch.y
+    return tf.data.Dataset.from_tensors(tuple(a for a in batch if a is not None)), None
+
+
+# The remedies, in the order in which they are tried.
+
+
+def redraw(patient: Patient) -> Iterator[Treated]:
+    """Weights drawn for each layer's activation, biases 0: He, Glorot, or LeCun for SELU."""
+    for i, layer in enumerate(patient.model._flatten_layers()):
+        for variable in _own(layer):
+            _redraw(layer, variable, seed=i)
+    yield Treated()
+
+
+def _redraw(layer: keras.Layer, variable: keras.Variable, seed: int) -> None:
+    activation = _next_activation(layer)
+    if variable.name == "recurrent_kernel":
+        draw = keras.initializers.Orthogonal(seed=seed)
+    elif variable.name.endswith("kernel"):
+        gains = {"selu": keras.initializers.LecunNormal} | dict.fromkeys(
+            _HE, keras.initializers.HeNormal
+        )
+        draw = gains.get(activation, keras.initializers.GlorotNormal)(seed=seed)
+    elif variable.name == "bias":
+        draw = keras.initializers.Zeros()
+    else:
+        return  # embeddings and the scales of normalisations
+    variable.assign(draw(variable.shape, dtype=variable.dtype))
+    if variable.name == "bias" and getattr(layer, "unit_forget_bias", False):
+        _fill(variable, layer.units, 1.0)
+
+
+def _fill(bias: keras.Variable, units: int, value: float, gate: int = 1) -> None:
+    """Set the part of a cell's bias that belongs to one gate; the input's row, if it has two."""
+    array = keras.ops.convert_to_numpy(bias).copy()
+    (array[0] if array.ndim == 2 else array)[gate * units : (gate + 1) * units] = value
+    bias.assign(array)
+
+
+def _next_activation(layer: keras.Layer) -> str:
+    """Name of the activation that a layer's outputs reach first; "linear" if that is not clear."""
+    for _ in range(10):
+        name = _name(layer)
+        if name != "linear":
+            return name
+        nodes = getattr(layer, "_outbound_nodes", [])
+        if len(nodes) != 1:
+            return "linear"
+        layer = nodes[0].operation
+        if _name(layer) == "linear" and not isinstance(layer, _PASSING):
+            return "linear"
+        if getattr(layer, "weights", []) and not isinstance(layer, _PASSING):
+            return "linear"
+    return "linear"
+
+
+def _name(layer: Any) -> str:
+    return _activation(layer) or "linear"
+
+
+def relu(patient: Patient) -> Iterator[Treated]:
+    """ReLU for sigmoid and tanh in the hidden layers, with He weights."""
+    if _replaced(patient, _hidden(patient), {"sigmoid", "tanh", "hard_sigmoid"}, "relu"):
+        yield from (t._replace(retrace=True) for t in redraw(patient))
+
+
+def leaky_relu(patient: Patient) -> Iterator[Treated]:
+    """Leaky ReLU for ReLU in the hidden layers."""
+    if _replaced(patient, _hidden(patient), {"relu", "relu6"}, "leaky_relu"):
+        yield Treated(retrace=True)
+
+
+def hidden_relu(patient: Patient) -> Iterator[Treated]:
+    """ReLU after every hidden layer that has no activation."""
+    weighted = [layer for layer in _hidden(patient) if _own(layer) and hasattr(layer, "activation")]
+    if _replaced(patient, weighted, {"linear"}, "relu"):
+        yield Treated(retrace=True)
+
+
+def hidden_tanh(patient: Patient) -> Iterator[Treated]:
+    """tanh, which is smooth, for piecewise linear activations in the hidden layers."""
+    if _replaced(patient, _hidden(patient), _PIECEWISE_LINEAR, "tanh"):
+        yield Treated(retrace=True)
+
+
+def recurrent_tanh(patient: Patient) -> Iterator[Treated]:
+    """tanh for an unbounded activation in a recurrent cell."""
+    cells = [layer for layer in patient.model._flatten_layers() if hasattr(layer, "state_size")]
+    if _replaced(patient, cells, _UNBOUNDED, "tanh"):
+        yield Treated(retrace=True)
+
+
+def layer_normalization(patient: Patient) -> Iterator[Treated]:
+    """What reaches each hidden activation is brought to mean 0 and variance 1, row by row."""
+    found = [
+        layer
+        for layer in _hidden(patient)
+        if _own(layer) and _name(layer) not in ("linear", "softmax")
+        and not hasattr(layer, "state_size")
+    ]  # fmt: skip
+    for layer in found:
+        _set(patient.undo, layer, "activation", _after_normalization(layer.activation))
+    if found:
+        yield Treated(retrace=True)
+
+
+def _after_normalization(activation: Callable) -> Callable:
+    def normalized(h: Any) -> Any:
+        mean = keras.ops.mean(h, axis=-1, keepdims=True)
+        variance = keras.ops.var(h, axis=-1, keepdims=True)
+        return activation((h - mean) / keras.ops.sqrt(variance + 1e-3))
+
+    return normalized
+
+
+def scale_inputs(patient: Patient) -> Iterator[Treated]:
+    """Each feature of the inputs brought to mean 0 and variance 1 over the batch."""
+    arrays = keras.tree.flatten(patient.batch.x)
+    specs = getattr(patient.model, "inputs", None) or arrays
+    floats = [tf.as_dtype(spec.dtype).is_floating for spec in specs]
+    if len(specs) != len(arrays) or not any(floats):
+        return
+    scaled = [_standard(a) if f else a for a, f in zip(arrays, floats, strict=True)]
+    x = keras.tree.pack_sequence_as(patient.batch.x, scaled)
+    yield Treated(batch=patient.batch._replace(x=x))
+
+
+def scale_targets(patient: Patient) -> Iterator[Treated]:
+    """Each target that is far from unit scale brought to mean 0 and variance 1."""
+    targets = patient.batch.y
+    if any(np.asarray(a).dtype.kind != "f" for a in keras.tree.flatten(targets) if a is not None):
+        return
+    if any(head.loss in _LOSSES_OF_LOGITS for head in patient.seen.heads):
+        return
+    scaled = keras.tree.map_structure(
+        lambda a: None if a is None else _standard(a, far=True), targets
+    )
+    yield Treated(batch=patient.batch._replace(y=scaled), scale=True)
+
+
+def _standard(array: Any, far: bool = False) -> np.ndarray:
+    """Mean 0 and variance 1 over all axes but the last; with `far`, only for what is far away."""
+    values = np.asarray(array)
+    kind = values.dtype if values.dtype.kind == "f" else np.dtype("float32")
+    values = values.astype(float)
+    axes = tuple(range(max(1, values.ndim - 1)))
+    mean, std = values.mean(axis=axes), values.std(axis=axes)
+    if far:
+        rms = np.sqrt(mean**2 + std**2)
+        near = (rms < 10) & (rms > 0.1)
+        mean, std = np.where(near, 0.0, mean), np.where(near, 1.0, std)
+    return ((values - mean) / np.where(std > 0, std, 1.0)).astype(kind)
+
+
+RATES = (1.0, 0.1, 1e-2, 1e-3, 10.0, 100.0, 1000.0)
+
+
+def other_rates(patient: Patient) -> Iterator[Treated]:
+    """The learning rate over six decades; a negative one turned round first."""
+    optimizer = patient.model.optimizer
+    rate = float(_array(optimizer.learning_rate))
+    twin = optimizer_twin(optimizer, patient.model, learning_rate=abs(rate) or 1e-3)
+    for factor in RATES if rate <= 0 else RATES[1:]:
+        new = factor * (abs(rate) or 1e-3)
+        advice = f"{'Lower' if factor < 1 else 'Raise'} the learning rate to about {new:.0e}."
+        if factor == 1:
+            advice = f"Make the learning rate positive: {new:.0e}."
+
+        def same(_: Any, __: keras.Model, new: float = new) -> Any:
+            twin.learning_rate = new
+            return twin
+
+        yield Treated(optimizer=same, name=f"a learning rate of {new:.0e}", advice=advice)
+
+
+def forget_bias(patient: Patient) -> Iterator[Treated]:
+    """The bias of the gate that keeps the state raised to ln(steps), in LSTM and GRU cells."""
+    counts = {layer.name: len(layer.backward_by_call) for layer in patient.seen.layers}
+    steps = 0
+    for layer in patient.model._flatten_layers():
+        gate = {keras.layers.LSTMCell: 1, keras.layers.GRUCell: 0}.get(type(layer))
+        bias = getattr(layer, "bias", None)
+        calls = counts.get(layer.path or layer.name, 0)
+        if gate is not None and bias is not None and calls > 1:
+            _fill(bias, layer.units, np.log(calls), gate)
+            steps = calls
+    if steps:
+        value = np.log(steps)
+        yield Treated(advice=f"Raise the forget bias to ln({steps}) = {value:.1f}.")
+
+
+def clip(patient: Patient) -> Iterator[Treated]:
+    """Gradients clipped to a global norm of 1."""
+    inner = getattr(patient.model.optimizer, "inner_optimizer", patient.model.optimizer)
+    if inner.global_clipnorm is None:
+        changes = {"clipnorm": None, "clipvalue": None, "global_clipnorm": 1.0}
+        yield Treated(optimizer=lambda o, m: optimizer_twin(o, m, **changes))
+
+
+def epsilon(patient: Patient) -> Iterator[Treated]:
+    """The optimiser's epsilon at 1e-3, a number that float16 can hold."""
+    inner = getattr(patient.model.optimizer, "inner_optimizer", patient.model.optimizer)
+    if getattr(inner, "epsilon", None) is not None and inner.epsilon < 1e-3:
+        yield Treated(optimizer=lambda o, m: optimizer_twin(o, m, epsilon=1e-3))
+
+
+def float32(patient: Patient) -> Iterator[Treated]:
+    """All layers of half precision in float32; where the weights are half, in a copy."""
+    half = [layer for layer in patient.model._flatten_layers() if layer.compute_dtype == "float16"]
+    if not half:
+        return
+    if all(layer.variable_dtype == "float32" for layer in half):
+        for layer in half:
+            _set(patient.undo, layer, "_dtype_policy", keras.DTypePolicy("float32"))
+        yield Treated(retrace=True)
+    elif isinstance(patient.model, keras.Sequential) or hasattr(patient.model, "_functional"):
+        yield Treated(model=_in_float32(patient.model))
+
+
+def _in_float32(model: keras.Model) -> keras.Model:
+    def copied(layer: keras.Layer) -> keras.Layer:
+        return type(layer).from_config(layer.get_config() | {"dtype": "float32"})
+
+    copy = keras.models.clone_model(model, clone_function=copied)
+    copy.set_weights([w.astype("float32") for w in model.get_weights()])
+    copy.compile(loss=model.loss, jit_compile=False)
+    return copy
+
+
+def loss_scale(patient: Patient) -> Iterator[Treated]:
+    """A dynamic loss scale around the optimiser."""
+    half = any(layer.compute_dtype == "float16" for layer in patient.model._flatten_layers())
+    if half and not hasattr(patient.model.optimizer, "inner_optimizer"):
+
+        def scaled(optimizer: Any, model: keras.Model) -> Any:
+            wrapped = keras.optimizers.LossScaleOptimizer(optimizer_twin(optimizer, model))
+            wrapped.build(model.trainable_variables)
+            return wrapped
+
+        yield Treated(optimizer=scaled)
+
+
+def linear_output(patient: Patient) -> Iterator[Treated]:
+    """The last activation taken away."""
+    yield from _last(patient, "linear")
+
+
+def sigmoid_output(patient: Patient) -> Iterator[Treated]:
+    """A sigmoid in place of the last activation."""
+    yield from _last(patient, "sigmoid")
+
+
+def softmax_output(patient: Patient) -> Iterator[Treated]:
+    """A softmax in place of the last activation, where there are several units."""
+    if patient.seen.heads and patient.seen.heads[0].outputs.shape[-1] > 1:
+        yield from _last(patient, "softmax")
+
+
+def _last(patient: Patient, name: str) -> Iterator[Treated]:
+    heads = patient.seen.heads
+    named = {layer.path or layer.name: layer for layer in patient.model._flatten_layers()}
+    layer = named.get(heads[0].layer) if len(heads) == 1 else None
+    if layer is None or _name(layer) == name:
+        return
+    activation = keras.activations.get(name)
+    if hasattr(layer, "activation"):
+        _set(patient.undo, layer, "activation", activation)
+    elif isinstance(layer, keras.layers.Softmax | keras.layers.ReLU | keras.layers.LeakyReLU):
+        _set(patient.undo, layer, "call", lambda h, *_, **__: activation(h))
+    else:
+        return
+    yield Treated(retrace=True, scale=True)
+
+
+def other_logits(patient: Patient) -> Iterator[Treated]:
+    """The loss told the contrary of what it was told about logits."""
+    loss = patient.model.loss if patient.loss is None else patient.loss
+    if isinstance(loss, keras.losses.Loss):
+        config = loss.get_config()
+        if "from_logits" in config:
+            logits = not config["from_logits"]
+            yield _from_logits(type(loss).from_config(config | {"from_logits": logits}), logits)
+    elif isinstance(loss, str) or callable(loss):
+        name = getattr(keras.losses.get(loss), "__name__", "")
+        if name in _LOSSES_OF_LOGITS:
+            yield _from_logits(_LOSSES_OF_LOGITS[name](from_logits=True), True)
+
+
+def _from_logits(loss: Any, logits: bool) -> Treated:
+    name = f"from_logits={logits}"
+    return Treated(loss=loss, scale=True, name=name, advice=f"Give the loss {name}.")
+
+
+def swap_arguments(patient: Patient) -> Iterator[Treated]:
+    """The arguments of a loss of one's own the other way round."""
+    loss = patient.model.loss if patient.loss is None else patient.loss
+    if inspect.isfunction(loss) and not getattr(loss, "__module__", "").startswith("keras."):
+        yield Treated(loss=lambda y, p: loss(p, keras.ops.cast(y, p.dtype)), scale=True)
+
+
+def shape_targets(patient: Patient) -> Iterator[Treated]:
+    """Targets in the shape of the outputs."""
+    heads, y = patient.seen.heads, patient.batch.y
+    if len(heads) == 1 and y is not None and not isinstance(y, list | tuple | dict):
+        y, shape = np.asarray(y), heads[0].outputs.shape
+        if y.shape != shape and y.size == np.prod(shape):
+            yield Treated(batch=patient.batch._replace(y=y.reshape(shape)))
+
+
+def drop_rows(patient: Patient) -> Iterator[Treated]:
+    """The batch without the rows whose loss is not finite or far above the median."""
+    losses = patient.seen.heads[0].sample_losses if len(patient.seen.heads) == 1 else np.empty(0)
+    rows = len(keras.tree.flatten(patient.batch.x)[0])
+    with np.errstate(invalid="ignore"):
+        good = np.isfinite(losses) & (losses <= 5 * np.nanmedian(losses)) if losses.size else losses
+    if len(good) == rows and 0 < good.sum() < rows:
+        kept = keras.tree.map_structure(
+            lambda a: None if a is None else np.asarray(a)[good], tuple(patient.batch)
+        )
+        yield Treated(batch=_Batch(*kept), scale=True)
+
+
+def less_momentum(patient: Patient) -> Iterator[Treated]:
+    """Batch normalisation whose moving averages follow within ten steps."""
+    found = [
+        layer
+        for layer in patient.model._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.momentum > 0.9
+    ]
+    for layer in found:
+        _set(patient.undo, layer, "momentum", 0.9)
+    if found:
+        yield Treated(retrace=True)
+
+
+def small_penalty(patient: Patient) -> Iterator[Treated]:
+    """Factors of the regularisers at 1e-4 at most."""
+    found = False
+    for layer in patient.model._flatten_layers():
+        for name in ("kernel_regularizer", "bias_regularizer", "activity_regularizer"):
+            regularizer = getattr(layer, name, None)
+            for factor in ("l1", "l2"):
+                if getattr(regularizer, factor, None) and getattr(regularizer, factor) > 1e-4:
+                    _set(patient.undo, regularizer, factor, 1e-4)
+                    found = True
+    if found:
+        yield Treated(retrace=True, scale=True)
+
+
+def _hidden(patient: Patient) -> list[keras.Layer]:
+    """The layers that are called before the last one that has weights or returns the outputs."""
+    named = {layer.path or layer.name: layer for layer in patient.model._flatten_layers()}
+    called = [record for record in patient.seen.layers if record.name in named]
+    weighted = [i for i, record in enumerate(called) if record.parameters]
+    return [named[record.name] for record in called[: weighted[-1] if weighted else 0]]
+
+
+def _replaced(patient: Patient, found: list[keras.Layer], old: set[str], new: str) -> bool:
+    """Give these layers a new activation where they have one of the old ones."""
+    found = [layer for layer in found if _name(layer) in old]
+    activation = keras.activations.get(new)
+    for layer in found:
+        if hasattr(layer, "activation"):
+            _set(patient.undo, layer, "activation", activation)
+        else:
+            _set(patient.undo, layer, "call", lambda h, *_, **__: activation(h))
+    return bool(found)
+
+
+def _set(undo: ExitStack, thing: Any, name: str, value: Any) -> None:
+    """Set an attribute until the stack is unwound, past the tracking of Keras."""
+    attributes = vars(thing)
+    if name in attributes:
+        undo.callback(attributes.__setitem__, name, attributes[name])
+    else:
+        undo.callback(attributes.pop, name)
+    attributes[name] = value
+
+
+#: The remedies that can be tried, in the order in which they are; `checks` names rows of
+#: `gradutils.checks.CHECKS`.
+REMEDIES = (
+    Remedy("a sigmoid output", ("G01", "G02", "G04"), "Use a sigmoid output.",
+           sigmoid_output, falls_faster),
+    Remedy("a softmax output", ("G02",), "Use a softmax output.", softmax_output, falls_faster),
+    Remedy("a linear output", ("G03", "G06", "G17"), "Use a linear output.",
+           linear_output, falls_faster),
+    Remedy("the other from_logits", ("G02", "G03", "G17"), "Change from_logits of the loss.",
+           other_logits, falls_faster),
+    Remedy("the loss's arguments exchanged", ("G05",), "Define the loss as loss(y_true, y_pred).",
+           swap_arguments, falls_faster),
+    Remedy("targets in the shape of the outputs", ("G08",),
+           "Give the targets the shape of the outputs, as by y[:, None].",
+           shape_targets, falls_faster),
+    Remedy("drawn weights", ("G14", "G19", "G20", "G21", "G22", "G23", "G25", "G36"),
+           "Draw the weights for the activation: He for ReLU, Glorot for tanh, orthogonal for "
+           "recurrent matrices; zeros suit biases only.",
+           redraw, falls_faster),
+    Remedy("ReLU and He weights", ("G21", "G22"),
+           "Replace sigmoid and tanh by ReLU in the hidden layers, with He weights.",
+           relu, falls_faster),
+    Remedy("layer normalisation", ("G21", "G22", "G23"),
+           "Put layer normalisation before each hidden activation.",
+           layer_normalization, falls_faster),
+    Remedy("leaky ReLU", ("G20",), "Use leaky ReLU in the hidden layers.",
+           leaky_relu, falls_faster),
+    Remedy("ReLU between the layers", ("G38",), "Put ReLU between the layers.",
+           hidden_relu, falls_faster),
+    Remedy("tanh in the hidden layers", ("G18",),
+           "Use a smooth activation, such as tanh, in the hidden layers.",
+           hidden_tanh, falls_faster),
+    Remedy("tanh in the recurrent layer", ("G11",),
+           "Use tanh, the default activation, in the recurrent layer.",
+           recurrent_tanh, falls_faster),
+    Remedy("scaled inputs", ("G14", "G17", "G20", "G21", "G27", "G28", "G29", "G33"),
+           "Scale the inputs to mean 0 and variance 1: a Normalization layer adapts to them.",
+           scale_inputs, falls_faster),
+    Remedy("scaled targets", ("G06", "G14", "G30", "G33"),
+           "Scale the targets to mean 0 and variance 1, and the predictions back.",
+           scale_targets, falls_faster),
+    Remedy("another learning rate", ("G14", "G20", "G32", "G33", "G34", "G36"),
+           "Change the learning rate.", other_rates, falls_faster),
+    Remedy("a forget bias of ln(steps)", ("G24", "G39"), "Raise the forget bias to ln(steps).",
+           forget_bias, falls_faster),
+    Remedy("clipping by global norm", ("G14", "G23", "G25", "G33"),
+           "Clip by global norm: global_clipnorm=1.0.", clip, falls_faster),
+    Remedy("float32", ("G10", "G14"), "Compute in float32.", float32, falls_faster),
+    Remedy("an epsilon of 1e-3", ("G10",), "Set the optimiser's epsilon to 1e-3.",
+           epsilon, falls_faster),
+    Remedy("a loss scale", ("G10", "G14", "G22"),
+           "Scale the loss: keras.optimizers.LossScaleOptimizer.", loss_scale, falls_faster),
+    Remedy("the bad rows dropped", ("G13",), "Drop these rows.", drop_rows, falls_faster),
+    Remedy("a momentum of 0.9 in batch normalisation", ("G35",),
+           "Lower the momentum of the batch normalisation to 0.9.", less_momentum, closes_gap),
+    Remedy("weaker regularisers", ("G31",), "Lower the factor of the regulariser, to 1e-4 for a "
+           "start.", small_penalty, falls_faster),
+)  # fmt: skip

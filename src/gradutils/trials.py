@@ -1,0 +1,342 @@
+"""A few training steps in a sandbox: what comes next, with the model put back bit by bit.
+
+Needs Keras 3 on TensorFlow (``pip install '.[keras]'``).
+"""
+
+import copy
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gradutils import _checks
+from gradutils._keras import eager_context, global_state, keras, tf
+from gradutils.probes import (
+    _RECTIFYING,
+    _activation,
+    _array,
+    _Batch,
+    _batch_loss,
+    _check,
+    _dead,
+    _one_batch,
+    _own,
+    _Recorder,
+)
+
+_GLOBAL_SEEDS = "global_seed_generator"  # Keras' names for the parts of its global state
+_NAME_COUNTERS = "object_name_uids"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a few training steps on one batch did.
+
+    Attributes
+    ----------
+    losses : ndarray, shape (steps + 1,)
+        Loss of the batch in training mode, before each step and after the last. Random layers draw
+        the same for the last value as for the first.
+    inference_losses : ndarray, shape (2,)
+        Loss of the batch in inference mode, before the first step and after the last.
+    layer_names : list of str
+        Paths of the layers that hold trainable weights of their own.
+    update_ratios : ndarray, shape (steps, layers)
+        Norm of each step's change of a layer's weights over the norm of these weights.
+    learning_rates : ndarray, shape (steps,)
+        The rate that the optimiser used.
+    output_spreads : ndarray, shape (2,)
+        Standard deviation of the outputs over the samples, in inference mode, root mean square over
+        the units; before the first step and after the last. 0 for an output that is constant.
+    output_sizes : ndarray, shape (2,)
+        Root mean square of the same outputs.
+    dead : ndarray, shape (2,)
+        Largest share of a rectifying layer's units that are zero for every sample, in inference
+        mode, before the first step and after the last; NaN without such a layer.
+    """
+
+    losses: np.ndarray
+    inference_losses: np.ndarray
+    layer_names: list[str]
+    update_ratios: np.ndarray
+    learning_rates: np.ndarray
+    output_spreads: np.ndarray
+    output_sizes: np.ndarray
+    dead: np.ndarray
+
+
+def look_ahead(
+    model: keras.Model,
+    x: Any,
+    y: Any = None,
+    loss: Callable | str | None = None,
+    *,
+    steps: int = 10,
+    batch_size: int = 64,
+) -> Trial | None:
+    """Run a few training steps on one batch, then put everything back bit by bit.
+
+    Each step is that of `fit`: the gradient of the loss in training mode, scaled as the optimiser
+    scales it, and a copy of the optimiser with its present state and its schedule. Weights,
+    statistics, seeds, metrics, optimiser, compiled functions and the random states of Keras,
+    TensorFlow, NumPy and Python are as before.
+
+    Parameters
+    ----------
+    model, x, y, loss, batch_size
+        As in `gradutils.probes.probe`; the same batch is used for every step.
+    steps : int
+
+    Returns
+    -------
+    Trial or None
+        None if there is no optimiser or no trainable weight.
+
+    Raises
+    ------
+    ValueError
+        As `probe`. A loss that becomes NaN or inf is a result, not an error.
+
+    Examples
+    --------
+    One weight, loss (w - 1)^2: each step of rate 1/4 halves the distance to 1.
+
+    >>> import keras, numpy as np
+    >>> layer = keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")
+    >>> model = keras.Sequential([keras.Input((1,)), layer])
+    >>> model.compile(keras.optimizers.SGD(0.25), "mse")
+    >>> look_ahead(model, np.ones((4, 1)), np.ones((4, 1)), steps=3).losses.tolist()
+    [1.0, 0.25, 0.0625, 0.015625]
+    >>> float(np.squeeze(layer.kernel))
+    0.0
+    """
+    _checks.positive_integers(steps=steps)
+    batch = _one_batch(x, y, batch_size)
+    _check(model, batch, loss)
+    if getattr(model, "optimizer", None) is None or not model.trainable_variables:
+        return None
+    with sandbox(model):
+        return trainer(model, optimizer_twin(model.optimizer, model), loss)(batch, steps)
+
+
+@contextmanager
+def sandbox(model: keras.Model) -> Iterator[Callable[[], None]]:
+    """Put the model back when the block ends, and whenever what it yields is called."""
+    variables = {id(v): v for v in [*model.variables, *model.metrics_variables]}
+    values = [(v, tf.identity(v.value)) for v in variables.values()]
+    layers = model._flatten_layers()
+    losses = [(layer, layer._losses[:], set(layer._loss_ids)) for layer in layers]
+
+    def restore() -> None:
+        for variable, value in values:
+            variable.assign(value)
+
+    with _random_states_restored():
+        try:
+            yield restore
+        finally:
+            restore()
+            for metric in model.metrics:
+                if not {id(v) for v in metric.variables} <= set(variables):
+                    metric.reset_state()  # it was made by the first call of the loss
+            for layer, own, ids in losses:
+                layer._losses[:] = own
+                layer._loss_ids = ids
+
+
+@contextmanager
+def _random_states_restored() -> Iterator[None]:
+    """Keep the random states of Python, NumPy, TensorFlow and Keras, and Keras' name counters."""
+    seeds = global_state.get_global_attribute(_GLOBAL_SEEDS)
+    seed = None if seeds is None else tf.identity(seeds.state.value)
+    counters = global_state.get_global_attribute(_NAME_COUNTERS)
+    counters = None if counters is None else copy.copy(counters)
+    rng = getattr(eager_context.context(), "_rng", None)
+    states = random.getstate(), np.random.get_state(), rng and rng.getstate()  # noqa: NPY002
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute(_GLOBAL_SEEDS, seeds)
+        if seeds is not None:
+            seeds.state.assign(seed)
+        global_state.set_global_attribute(_NAME_COUNTERS, counters)
+        random.setstate(states[0])
+        np.random.set_state(states[1])  # noqa: NPY002
+        if rng is not None:
+            rng.setstate(states[2])
+
+
+def optimizer_twin(optimizer: Any, model: keras.Model, **changes: Any) -> Any:
+    """A copy of an optimiser, with its state, for the weights of a model.
+
+    Parameters
+    ----------
+    optimizer : keras.optimizers.Optimizer
+        Built or not; it stays as it is.
+    model : keras.Model
+        The model whose trainable weights the copy moves.
+    **changes
+        Arguments of the optimiser that differ in the copy, such as ``epsilon=1e-3``.
+
+    Returns
+    -------
+    keras.optimizers.Optimizer
+        Built.
+    """
+    twin = _unbuilt_twin(optimizer, changes)
+    twin.build(model.trainable_variables)
+    if optimizer.built:
+        pairs = zip(_state(twin), _state(optimizer), strict=True)
+        for mine, theirs in pairs:
+            mine.assign(theirs.value)
+    return twin
+
+
+def _unbuilt_twin(optimizer: Any, changes: dict[str, Any]) -> Any:
+    if hasattr(optimizer, "inner_optimizer"):
+        inner = optimizer.inner_optimizer
+        config = {key: getattr(optimizer, key) for key in ("initial_scale", "dynamic_growth_steps")}
+        return type(optimizer)(_unbuilt_twin(inner, changes), name=optimizer.name, **config)
+    rate = optimizer._learning_rate
+    # A schedule is handed over as it is, since one's own need not know how to describe itself.
+    optimizer.__dict__["_learning_rate"] = None
+    try:
+        config = optimizer.get_config()
+    finally:
+        optimizer.__dict__["_learning_rate"] = rate
+    rate = float(rate.numpy()) if isinstance(rate, keras.Variable) else rate
+    twin = type(optimizer).from_config(config | {"learning_rate": rate} | changes)
+    for kept in ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern"):
+        if hasattr(optimizer, kept):
+            twin.__dict__[kept] = getattr(optimizer, kept)
+    return twin
+
+
+def _state(optimizer: Any) -> list[keras.Variable]:
+    """The optimiser's variables without its learning rate, which its configuration holds."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    return [v for v in optimizer.variables if v is not inner._learning_rate]
+
+
+def trainer(
+    model: keras.Model, optimizer: Any, loss: Callable | str | None = None
+) -> Callable[[_Batch, int], Trial]:
+    """A function that trains a model for a few steps from the weights that it has then.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Nothing of it is restored: that is for `sandbox`.
+    optimizer : keras.optimizers.Optimizer
+        Built for the model's trainable weights; it begins each run in the state that it has now,
+        but for a learning rate that was set since.
+    loss : callable or str, optional
+        As in `gradutils.probes.probe`.
+
+    Returns
+    -------
+    callable
+        (batch, steps) -> Trial. The step is compiled at the first call; a model that no graph can
+        hold is run eagerly, as it is if it was compiled with ``run_eagerly=True``.
+    """
+    begin = [(v, tf.identity(v.value)) for v in _state(optimizer)]
+    owners = [(layer.path or layer.name, _own(layer)) for layer in model._flatten_layers()]
+    owners = [(name, own) for name, own in owners if own]
+    step = _step(model, optimizer, loss, [own for _, own in owners])
+    steps_by_mode = [step] if model.run_eagerly else [tf.function(step, autograph=False), step]
+    seeds = [s.state for layer in model._flatten_layers() for s in layer._seed_generators]
+
+    def run(batch: _Batch, steps: int) -> Trial:
+        for variable, value in begin:
+            variable.assign(value)
+        seeded = [tf.identity(seed.value) for seed in seeds]
+        tensors = tf.nest.map_structure(_tensor, tuple(batch))
+        ends = [_inference(model, batch, loss)]
+        losses, ratios, rates = [], [], []
+        for _ in range(steps):
+            rates.append(float(_array(optimizer.learning_rate)))
+            value, moved, size = _first_that_runs(steps_by_mode, tensors)
+            losses.append(float(_array(value)))
+            with np.errstate(divide="ignore", invalid="ignore"):
+                ratios.append(_array(moved) / _array(size))
+        ends.append(_inference(model, batch, loss))
+        for seed, value in zip(seeds, seeded, strict=True):
+            seed.assign(value)
+        losses.append(float(_array(_first_that_runs(steps_by_mode, tensors)[0])))
+        inference, spreads, sizes, dead = np.array(ends).T
+        return Trial(
+            losses=np.array(losses),
+            inference_losses=inference,
+            layer_names=[name for name, _ in owners],
+            update_ratios=np.array(ratios),
+            learning_rates=np.array(rates),
+            output_spreads=spreads,
+            output_sizes=sizes,
+            dead=dead,
+        )
+
+    return run
+
+
+def _step(
+    model: keras.Model, optimizer: Any, loss: Any, owned: list[list[keras.Variable]]
+) -> Callable:
+    """One step of `fit`: the loss, and for each list of weights the norms of change and weights."""
+    weights = model.trainable_variables
+
+    def step(x: Any, y: Any, sample_weight: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            value, _ = _batch_loss(model, _Batch(x, y, sample_weight), loss)
+            scaled = optimizer.scale_loss(value)
+        gradients = tape.gradient(scaled, [v.value for v in weights])
+        before = {id(v): tf.identity(v.value) for v in weights}
+        moved = [(g, v) for g, v in zip(gradients, weights, strict=True) if g is not None]
+        if moved:
+            optimizer.apply([g for g, _ in moved], [v for _, v in moved])
+        moves = [_norm([v.value - before[id(v)] for v in own]) for own in owned]
+        return (
+            value,
+            tf.stack(moves),
+            tf.stack([_norm([before[id(v)] for v in own]) for own in owned]),
+        )
+
+    return step
+
+
+def _first_that_runs(steps: list[Callable], batch: tuple) -> tuple:
+    """Run the compiled step; drop it for the eager one if no graph can hold the model."""
+    if len(steps) > 1:
+        try:
+            return steps[0](*batch)
+        except Exception:  # whatever is wrong, the eager step will say it better
+            del steps[0]
+    return steps[0](*batch)
+
+
+def _inference(model: keras.Model, batch: _Batch, loss: Any) -> tuple[float, ...]:
+    """Loss, spread and size of the outputs, and largest share of dead units, in inference mode."""
+    with _Recorder(model) as recorder, recorder.tape:
+        value, outputs = _batch_loss(model, batch, loss, training=False)
+    rows = [_array(a) for a in keras.tree.flatten(outputs) if a.dtype.is_floating and a.shape.rank]
+    flat = [a.reshape(len(a), -1) for a in rows]  # (samples, units) each
+    units = sum(a.shape[1] for a in flat)
+    with np.errstate(all="ignore"):
+        spread = np.sqrt(np.divide(sum((a.std(axis=0) ** 2).sum() for a in flat), units))
+        size = np.sqrt(np.divide(sum((a**2).mean(axis=0).sum() for a in flat), units))
+    rectified: dict[int, list[np.ndarray]] = {}
+    for call in recorder.calls:
+        if _activation(call.layer) in _RECTIFYING:
+            rectified.setdefault(id(call.layer), []).append(_array(call.output))
+    dead = max(map(_dead, rectified.values()), default=np.nan)
+    return float(_array(value)), float(spread), float(size), dead
+
+
+def _tensor(array: Any) -> Any:
+    return None if array is None else tf.convert_to_tensor(array)
+
+
+def _norm(tensors: list[tf.Tensor]) -> tf.Tensor:
+    return tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(tf.cast(t, tf.float64))) for t in tensors]))
