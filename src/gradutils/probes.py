@@ -432,13 +432,69 @@ def _next_updates(model: keras.Model, gradients: list[np.ndarray]) -> list[np.nd
     copies = [
         keras.Variable(keras.ops.convert_to_numpy(v), name=v.name, dtype=v.dtype) for v in variables
     ]
-    twin = type(optimizer).from_config(optimizer.get_config())
-    twin.build(copies)
-    if optimizer.built:
-        for mine, theirs in zip(twin.variables, optimizer.variables, strict=True):
-            mine.assign(theirs.value)
+    twin = optimizer_twin(optimizer, copies)
     twin.apply([tf.cast(g, v.dtype) for g, v in zip(gradients, variables, strict=True)], copies)
     return [_array(c) - _array(v) for c, v in zip(copies, variables, strict=True)]
+
+
+def optimizer_twin(optimizer: Any, variables: list[keras.Variable], **changes: Any) -> Any:
+    """A copy of an optimiser, with its state, for as many weights of the same shapes.
+
+    Parameters
+    ----------
+    optimizer : keras.optimizers.Optimizer
+        Built or not; it stays as it is.
+    variables : list of keras.Variable
+        The weights that the copy moves.
+    **changes
+        Arguments of the optimiser that differ in the copy, such as ``epsilon=1e-3``.
+
+    Returns
+    -------
+    keras.optimizers.Optimizer
+        Built.
+    """
+    twin = _unbuilt_twin(optimizer, changes)
+    twin.build(variables)
+    if optimizer.built:
+        for mine, theirs in zip(optimizer_state(twin), optimizer_state(optimizer), strict=True):
+            mine.assign(theirs.value)
+    return twin
+
+
+def _unbuilt_twin(optimizer: Any, changes: dict[str, Any]) -> Any:
+    if hasattr(optimizer, "inner_optimizer"):
+        inner = _unbuilt_twin(optimizer.inner_optimizer, changes)
+        config = {key: getattr(optimizer, key) for key in ("initial_scale", "dynamic_growth_steps")}
+        return type(optimizer)(inner, name=optimizer.name, **config)
+    rate = optimizer._learning_rate
+    # A schedule is handed over as it is, since one's own need not know how to describe itself.
+    optimizer.__dict__["_learning_rate"] = None
+    try:
+        config = optimizer.get_config()
+    finally:
+        optimizer.__dict__["_learning_rate"] = rate
+    rate = float(rate.numpy()) if isinstance(rate, keras.Variable) else rate
+    twin = type(optimizer).from_config(config | {"learning_rate": rate} | changes)
+    for kept in ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern"):
+        if hasattr(optimizer, kept):
+            twin.__dict__[kept] = getattr(optimizer, kept)
+    return twin
+
+
+def optimizer_state(optimizer: Any) -> list[keras.Variable]:
+    """An optimiser's variables without its learning rate.
+
+    Parameters
+    ----------
+    optimizer : keras.optimizers.Optimizer
+
+    Returns
+    -------
+    list of keras.Variable
+    """
+    inner = getattr(optimizer, "inner_optimizer", optimizer)
+    return [v for v in optimizer.variables if v is not inner._learning_rate]
 
 
 class _Call(NamedTuple):
@@ -468,8 +524,7 @@ class _Recorder:
     def __enter__(self) -> "_Recorder":
         model = self.model
         self._eager = tf.config.functions_run_eagerly()
-        variables = [*model.variables, *model.metrics_variables]
-        self._before = {id(v): (v, keras.ops.convert_to_numpy(v)) for v in variables}
+        self._before = [(v, tf.identity(v)) for v in _state(model)]
         self._attributes: list[tuple[Any, str, Any]] = []
         tf.config.run_functions_eagerly(True)
         for layer in model._flatten_layers():
@@ -487,7 +542,7 @@ class _Recorder:
                 del owner.__dict__[name]
             else:
                 owner.__dict__[name] = value
-        for variable, value in self._before.values():
+        for variable, value in self._before:
             variable.assign(value)
         tf.config.run_functions_eagerly(self._eager)
 
@@ -560,6 +615,19 @@ def _check_ids(layer: keras.Layer, ids: Any) -> None:
             f"ids must lie in 0 to {layer.input_dim - 1}, by the input_dim of the embedding "
             f"{layer.path}; received {low} to {high}"
         )
+
+
+def _state(model: keras.Model) -> list[Any]:
+    """Every variable of a model, those that Keras does not count among its variables included.
+
+    Keras leaves out the states of a stateful recurrent layer, and a tf.Variable of one's own.
+    """
+    found = [*model.variables, *model.metrics_variables]
+    for layer in model._flatten_layers():
+        for value in vars(layer).values():
+            values = value if isinstance(value, list | tuple) else [value]
+            found += [v for v in values if isinstance(v, keras.Variable | tf.Variable)]
+    return list({id(v): v for v in found}.values())
 
 
 def _own(layer: keras.Layer) -> list[keras.Variable]:

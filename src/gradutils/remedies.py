@@ -22,9 +22,10 @@ from gradutils.probes import (
     _check,
     _one_batch,
     _own,
+    optimizer_twin,
     probe,
 )
-from gradutils.trials import Trial, optimizer_twin, sandbox, trainer
+from gradutils.trials import Trial, sandbox, trainer
 
 LEAST_FALL = 0.01  # share of the loss that a model removes if it learns at all
 FASTER = 2.0  # so many times faster than without the remedy the loss has to fall
@@ -95,7 +96,7 @@ class Treated(NamedTuple):
     model: keras.Model | None = None
     batch: _Batch | None = None
     loss: Any = None
-    optimizer: Callable[[Any, keras.Model], Any] | None = None
+    optimizer: Callable[[Any, list[keras.Variable]], Any] | None = None
     retrace: bool = False
     scale: bool = False
     name: str = ""
@@ -158,12 +159,11 @@ def try_remedies(
     Examples
     --------
     >>> import keras, numpy as np
-    >>> layer = keras.layers.Dense(1)
-    >>> model = keras.Sequential([keras.Input((1,)), layer])
-    >>> model.compile(keras.optimizers.SGD(3.0), "mse")
+    >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    >>> model.compile(keras.optimizers.SGD(-0.1), "mse")
     >>> x = np.linspace(-1, 1, 16)[:, None]
-    >>> [outcome.helped for outcome in try_remedies(["G33"], model, x, 1 + 2 * x)][0]
-    True
+    >>> [outcome.helped for outcome in try_remedies(["G32"], model, x, 1 + 2 * x)]
+    [True]
     """
     _checks.positive_integers(steps=steps)
     wanted = list(checks)
@@ -175,7 +175,7 @@ def try_remedies(
     seen = probe(model, *_as_data(batch), loss)
     outcomes = []
     with sandbox(model) as restore:
-        run = trainer(model, optimizer_twin(model.optimizer, model), loss)
+        run = trainer(model, optimizer_twin(model.optimizer, model.trainable_variables), loss)
         untreated = run(batch, steps)
         for row in rows:
             restore()
@@ -199,7 +199,7 @@ def _outcome(row, treated, model, batch, loss, run, steps, untreated, seen, judg
     after = probe(patient, *_as_data(batch), new_loss) if judge or row.treat is redraw else None
     if treated.model or treated.loss or treated.optimizer or treated.retrace:
         make = treated.optimizer or optimizer_twin
-        run = trainer(patient, make(model.optimizer, patient), new_loss)
+        run = trainer(patient, make(model.optimizer, patient.trainable_variables), new_loss)
     trial = run(batch, steps)
     found = [check for check in row.checks if check in wanted]
     helped = row.helped(untreated, trial)
@@ -458,14 +458,15 @@ def other_rates(patient: Patient) -> Iterator[Treated]:
     """The learning rate over six decades; a negative one turned round first."""
     optimizer = patient.model.optimizer
     rate = float(_array(optimizer.learning_rate))
-    twin = optimizer_twin(optimizer, patient.model, learning_rate=abs(rate) or 1e-3)
+    weights = patient.model.trainable_variables
+    twin = optimizer_twin(optimizer, weights, learning_rate=abs(rate) or 1e-3)
     for factor in RATES if rate <= 0 else RATES[1:]:
         new = factor * (abs(rate) or 1e-3)
         advice = f"{'Lower' if factor < 1 else 'Raise'} the learning rate to about {new:.0e}."
         if factor == 1:
             advice = f"Make the learning rate positive: {new:.0e}."
 
-        def same(_: Any, __: keras.Model, new: float = new) -> Any:
+        def same(_: Any, __: list, new: float = new) -> Any:
             twin.learning_rate = new
             return twin
 
@@ -493,14 +494,14 @@ def clip(patient: Patient) -> Iterator[Treated]:
     inner = getattr(patient.model.optimizer, "inner_optimizer", patient.model.optimizer)
     if inner.global_clipnorm is None:
         changes = {"clipnorm": None, "clipvalue": None, "global_clipnorm": 1.0}
-        yield Treated(optimizer=lambda o, m: optimizer_twin(o, m, **changes))
+        yield Treated(optimizer=lambda o, w: optimizer_twin(o, w, **changes))
 
 
 def epsilon(patient: Patient) -> Iterator[Treated]:
     """The optimiser's epsilon at 1e-3, a number that float16 can hold."""
     inner = getattr(patient.model.optimizer, "inner_optimizer", patient.model.optimizer)
     if getattr(inner, "epsilon", None) is not None and inner.epsilon < 1e-3:
-        yield Treated(optimizer=lambda o, m: optimizer_twin(o, m, epsilon=1e-3))
+        yield Treated(optimizer=lambda o, w: optimizer_twin(o, w, epsilon=1e-3))
 
 
 def float32(patient: Patient) -> Iterator[Treated]:
@@ -531,9 +532,9 @@ def loss_scale(patient: Patient) -> Iterator[Treated]:
     half = any(layer.compute_dtype == "float16" for layer in patient.model._flatten_layers())
     if half and not hasattr(patient.model.optimizer, "inner_optimizer"):
 
-        def scaled(optimizer: Any, model: keras.Model) -> Any:
-            wrapped = keras.optimizers.LossScaleOptimizer(optimizer_twin(optimizer, model))
-            wrapped.build(model.trainable_variables)
+        def scaled(optimizer: Any, weights: list[keras.Variable]) -> Any:
+            wrapped = keras.optimizers.LossScaleOptimizer(optimizer_twin(optimizer, weights))
+            wrapped.build(weights)
             return wrapped
 
         yield Treated(optimizer=scaled)

@@ -25,6 +25,9 @@ from gradutils.probes import (
     _one_batch,
     _own,
     _Recorder,
+    _state,
+    optimizer_state,
+    optimizer_twin,
 )
 
 _GLOBAL_SEEDS = "global_seed_generator"  # Keras' names for the parts of its global state
@@ -119,14 +122,16 @@ def look_ahead(
     if getattr(model, "optimizer", None) is None or not model.trainable_variables:
         return None
     with sandbox(model):
-        return trainer(model, optimizer_twin(model.optimizer, model), loss)(batch, steps)
+        return trainer(model, optimizer_twin(model.optimizer, model.trainable_variables), loss)(
+            batch, steps
+        )
 
 
 @contextmanager
 def sandbox(model: keras.Model) -> Iterator[Callable[[], None]]:
     """Put the model back when the block ends, and whenever what it yields is called."""
-    variables = {id(v): v for v in [*model.variables, *model.metrics_variables]}
-    values = [(v, tf.identity(v.value)) for v in variables.values()]
+    values = [(v, tf.identity(v)) for v in _state(model)]
+    known = {id(v) for v, _ in values}
     layers = model._flatten_layers()
     losses = [(layer, layer._losses[:], set(layer._loss_ids)) for layer in layers]
 
@@ -140,7 +145,7 @@ def sandbox(model: keras.Model) -> Iterator[Callable[[], None]]:
         finally:
             restore()
             for metric in model.metrics:
-                if not {id(v) for v in metric.variables} <= set(variables):
+                if not {id(v) for v in metric.variables} <= known:
                     metric.reset_state()  # it was made by the first call of the loss
             for layer, own, ids in losses:
                 layer._losses[:] = own
@@ -169,58 +174,6 @@ def _random_states_restored() -> Iterator[None]:
             rng.setstate(states[2])
 
 
-def optimizer_twin(optimizer: Any, model: keras.Model, **changes: Any) -> Any:
-    """A copy of an optimiser, with its state, for the weights of a model.
-
-    Parameters
-    ----------
-    optimizer : keras.optimizers.Optimizer
-        Built or not; it stays as it is.
-    model : keras.Model
-        The model whose trainable weights the copy moves.
-    **changes
-        Arguments of the optimiser that differ in the copy, such as ``epsilon=1e-3``.
-
-    Returns
-    -------
-    keras.optimizers.Optimizer
-        Built.
-    """
-    twin = _unbuilt_twin(optimizer, changes)
-    twin.build(model.trainable_variables)
-    if optimizer.built:
-        pairs = zip(_state(twin), _state(optimizer), strict=True)
-        for mine, theirs in pairs:
-            mine.assign(theirs.value)
-    return twin
-
-
-def _unbuilt_twin(optimizer: Any, changes: dict[str, Any]) -> Any:
-    if hasattr(optimizer, "inner_optimizer"):
-        inner = optimizer.inner_optimizer
-        config = {key: getattr(optimizer, key) for key in ("initial_scale", "dynamic_growth_steps")}
-        return type(optimizer)(_unbuilt_twin(inner, changes), name=optimizer.name, **config)
-    rate = optimizer._learning_rate
-    # A schedule is handed over as it is, since one's own need not know how to describe itself.
-    optimizer.__dict__["_learning_rate"] = None
-    try:
-        config = optimizer.get_config()
-    finally:
-        optimizer.__dict__["_learning_rate"] = rate
-    rate = float(rate.numpy()) if isinstance(rate, keras.Variable) else rate
-    twin = type(optimizer).from_config(config | {"learning_rate": rate} | changes)
-    for kept in ("_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern"):
-        if hasattr(optimizer, kept):
-            twin.__dict__[kept] = getattr(optimizer, kept)
-    return twin
-
-
-def _state(optimizer: Any) -> list[keras.Variable]:
-    """The optimiser's variables without its learning rate, which its configuration holds."""
-    inner = getattr(optimizer, "inner_optimizer", optimizer)
-    return [v for v in optimizer.variables if v is not inner._learning_rate]
-
-
 def trainer(
     model: keras.Model, optimizer: Any, loss: Callable | str | None = None
 ) -> Callable[[_Batch, int], Trial]:
@@ -242,7 +195,7 @@ def trainer(
         (batch, steps) -> Trial. The step is compiled at the first call; a model that no graph can
         hold is run eagerly, as it is if it was compiled with ``run_eagerly=True``.
     """
-    begin = [(v, tf.identity(v.value)) for v in _state(optimizer)]
+    begin = [(v, tf.identity(v.value)) for v in optimizer_state(optimizer)]
     owners = [(layer.path or layer.name, _own(layer)) for layer in model._flatten_layers()]
     owners = [(name, own) for name, own in owners if own]
     step = _step(model, optimizer, loss, [own for _, own in owners])

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from keras import layers, ops
+from keras import layers, ops, tree
 
 from gradutils.trials import look_ahead
 
@@ -55,6 +55,17 @@ def stateful():
     return model
 
 
+class Counting(layers.Layer):
+    """Counts its calls in a variable that Keras does not know of."""
+
+    def build(self, _):
+        self.states = [tf.Variable(0.0)]
+
+    def call(self, x):
+        self.states[0].assign_add(1.0)
+        return x
+
+
 SGD, Adam = keras.optimizers.SGD, keras.optimizers.Adam
 DECAY = keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.5)
 MODELS = {
@@ -88,6 +99,7 @@ MODELS = {
     "two heads": two_heads,
     "frozen": frozen,
     "half precision": half,
+    "own variable": lambda: compiled(Counting(), layers.Dense(1)),
 }  # fmt: skip
 
 
@@ -100,7 +112,12 @@ def data(rng, model):
 def everything(model):
     """All numbers that belong to a model, by name, and the state of every random generator."""
     variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
-    numbers = {v.path: keras.ops.convert_to_numpy(v) for v in variables}
+    variables += [v for layer in model.layers for v in tree.flatten(getattr(layer, "states", []))]
+    numbers = {
+        getattr(v, "path", v.name): keras.ops.convert_to_numpy(v)
+        for v in variables
+        if v is not None
+    }
     numbers["numpy"] = np.random.get_state()[1]  # noqa: NPY002
     numbers["python"] = np.array(random.getstate()[1])
     return numbers
