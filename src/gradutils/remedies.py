@@ -35,9 +35,14 @@ _HE = {"relu", "relu6", "leaky_relu", "elu", "gelu", "silu", "swish", "softplus"
 _PIECEWISE_LINEAR = {"relu", "relu6", "leaky_relu"}
 _UNBOUNDED = {"relu", "leaky_relu", "elu", "selu", "softplus", "linear", "exponential", "gelu"}
 _PASSING = (
-    keras.layers.BatchNormalization, keras.layers.LayerNormalization, keras.layers.Dropout, keras.layers.Rescaling,
-    keras.layers.Reshape, keras.layers.Flatten, keras.layers.Add,
-)  # fmt: skip
+    keras.layers.Add,
+    keras.layers.BatchNormalization,
+    keras.layers.Dropout,
+    keras.layers.Flatten,
+    keras.layers.LayerNormalization,
+    keras.layers.Rescaling,
+    keras.layers.Reshape,
+)
 _LOSSES_OF_LOGITS = {
     "binary_crossentropy": keras.losses.BinaryCrossentropy,
     "categorical_crossentropy": keras.losses.CategoricalCrossentropy,
