@@ -1,102 +1,59 @@
-"""From one probe to a verdict: what ails a Keras model, how we know it, and what mends it.
+"""From one probe and a look ahead to a verdict: what ails a Keras model, and what mends it.
 
-Needs Keras 3 on TensorFlow (``pip install '.[keras]'``).
+Measuring is the business of `gradutils.probes` and `gradutils.trials`, judging that of
+`gradutils.checks`; here it is put into words, JSON and a picture. Needs Keras 3 on TensorFlow
+(``pip install '.[keras]'``).
 """
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from html import escape
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from gradutils import _checks
+from gradutils import _checks, trials
 from gradutils._keras import keras
+from gradutils.checks import CHECKS, THRESHOLDS, Check, Evidence, Measured, Threshold, trunk
 from gradutils.probes import LayerRecord, Probe, probe
+from gradutils.trials import Trial
 
-
-class Threshold(NamedTuple):
-    """A limit, what it limits, and where it comes from."""
-
-    limit: float
-    meaning: str
-    source: str
-
-
-#: The limits of `diagnose`, by name.
-THRESHOLDS = {
-    "vanishing": Threshold(
-        2.2,
-        "decades by which the backward signal falls towards the first layer; plain SGD",
-        "benchmarks/diagnosis.py, tuning half: nets with 1.9 train, nets with 4.3 do not; "
-        "22 ReLU layers with Glorot weights (3.3) begin to fail",
-    ),
-    "vanishing, adaptive": Threshold(
-        4.2,
-        "the same for an optimiser that rescales its steps, as Adam does",
-        "the same half: the highest limit that finds every sick net, since Adam trains many a "
-        "net whose gradients are small",
-    ),
-    "exploding": Threshold(
-        3.5,
-        "decades by which the backward signal grows towards the first layer",
-        "the same half: nets with 1.7 train, nets with 4.6 do not",
-    ),
-    "dead units": Threshold(
-        0.8,
-        "share of a hidden layer's units that are zero for every sample",
-        "other tools warn between 0.2 and 0.5, but 30 ReLU layers with He weights reach 0.53 "
-        "and train",
-    ),
-    "saturated": Threshold(
-        0.9,
-        "share of a hidden layer's outputs in the outer 3 % of the activation's range",
-        "the tails of Glorot and Bengio 2010; 15 chaotic tanh layers reach 0.57 and train",
-    ),
-    "data scale": Threshold(
-        2.0,
-        "decades between 1 and the root mean square of what the first layer receives",
-        "inputs of unit variance: LeCun et al. 1998",
-    ),
-    "solved": Threshold(
-        1e-3,
-        "size of the loss up to which gradients of exactly 0 are those of a solved task",
-        "a solved task has no gradient and no loss",
-    ),
-    "underflow": Threshold(
-        0.5,
-        "decades of the first layer's signal that a larger loss scale brings back",
-        "the backward pass is linear in the loss: a scale changes nothing unless numbers round",
-    ),
-}
+__all__ = ["CHECKS", "THRESHOLDS", "Diagnosis", "Finding", "Threshold", "diagnose"]
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong.
+    """One thing that is wrong, or worth a note.
 
     Attributes
     ----------
+    id : str
+        That of the check in `gradutils.checks.CHECKS`, such as "G22"; it stays for ever.
     kind : str
-        "non-finite", "disconnected", "exploding", "vanishing", "dead units", "saturated" or
-        "equal units".
+        The check's kind, such as "vanishing".
     layers : list of str
-        The layers that show it.
-    figure, threshold : float
+        The layers that show it; empty if it is no matter of layers.
+    value, threshold : float
         What was measured, and the limit that it passes, in the unit of `THRESHOLDS`.
-    evidence, advice : str
-        What was seen, and what mends it.
+    evidence, cause, remedy : str
+        What was seen, what explains it, and what mends it.
     chapter : str
-        The book's page about it.
+        Slug of the book's page about it.
+    tried : list of str
+        What became of the remedies that were tried on the model; empty if none was.
     """
 
+    id: str
     kind: str
     layers: list[str]
-    figure: float
+    value: float
     threshold: float
     evidence: str
-    advice: str
+    cause: str
+    remedy: str
     chapter: str
+    tried: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -110,31 +67,74 @@ class Diagnosis:
     findings : list of Finding
     layers : list of gradutils.probes.LayerRecord
     loss : float
+    notes : list of Finding
+        What is worth knowing and no fault; it leaves the verdict alone.
+    trial : gradutils.trials.Trial or None
+        The look ahead; None if there was none.
     """
 
     verdict: str
     findings: list[Finding]
     layers: list[LayerRecord]
     loss: float
+    notes: list[Finding] = field(default_factory=list)
+    trial: Trial | None = None
 
     def __str__(self) -> str:
         lines = [f"verdict: {self.verdict} (loss {self.loss:.3g}, {len(self.layers)} layers)"]
         for found in self.findings:
-            lines += [f"- {found.kind}: {found.evidence}", f"  advice: {found.advice}"]
+            lines += [f"- {found.kind} ({found.id}): {found.evidence}", f"  cause: {found.cause}"]
+            lines += [f"  remedy: {found.remedy}"]
+            lines += [f"  tried: {line}" for line in found.tried]
             lines += [f"  layers: {_span(found.layers)}", f"  read: {found.chapter}"]
+        for note in self.notes:
+            lines += [f"- note, {note.kind} ({note.id}): {note.evidence}"]
+            lines += [f"  {note.remedy}", f"  read: {note.chapter}"]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         items = "".join(
-            f"<dt><strong>{escape(found.kind)}</strong>: {escape(found.evidence)}</dt>"
-            f"<dd>{escape(found.advice)} <em>Layers:</em> {escape(_span(found.layers))}. "
+            f"<dt><strong>{escape(found.kind)}</strong> ({found.id}): {escape(found.evidence)}</dt>"
+            f"<dd>{escape(found.cause)} <em>Remedy:</em> {escape(found.remedy)} "
+            + "".join(f"<em>Tried:</em> {escape(line)} " for line in found.tried)
+            + f"<em>Layers:</em> {escape(_span(found.layers))}. "
             f"<em>Read:</em> {escape(found.chapter)}</dd>"
             for found in self.findings
+        )
+        items += "".join(
+            f"<dt>Note, {escape(note.kind)} ({note.id}): {escape(note.evidence)}</dt>"
+            f"<dd>{escape(note.remedy)} <em>Read:</em> {escape(note.chapter)}</dd>"
+            for note in self.notes
         )
         return (
             f"<p>Verdict: <strong>{escape(self.verdict)}</strong> "
             f"(loss {self.loss:.3g}, {len(self.layers)} layers)</p><dl>{items}</dl>"
+            f"{_profile(self.layers)}"
         )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything that was found, in plain types; numbers that are not finite become strings.
+
+        Examples
+        --------
+        >>> Diagnosis("healthy", [], [], float("nan")).to_dict()["loss"]
+        'nan'
+        """
+        trial = None if self.trial is None else {"losses": self.trial.losses}
+        return _plain(
+            {
+                "verdict": self.verdict,
+                "loss": self.loss,
+                "findings": [asdict(found) for found in self.findings],
+                "notes": [asdict(note) for note in self.notes],
+                "layers": [asdict(layer) for layer in self.layers],
+                "look_ahead": trial,
+            }
+        )
+
+    def to_json(self) -> str:
+        """`to_dict` as JSON."""
+        return json.dumps(self.to_dict(), indent=2, allow_nan=False)
 
     def plot(self, ax: Any = None) -> Any:
         """Draw every weighted layer's backward signal and weight gradient.
@@ -147,18 +147,33 @@ class Diagnosis:
         -------
         matplotlib Axes
         """
-        trunk = _trunk(self.layers)
         from gradutils import plots  # Matplotlib is loaded where something is drawn.
 
+        layers = trunk(self.layers)
         return plots.layer_profile(
             {
-                "backward signal": [layer.backward for layer in trunk],
-                "weight gradient": [layer.gradient_norm for layer in trunk],
+                "backward signal": [layer.backward for layer in layers],
+                "weight gradient": [layer.gradient_norm for layer in layers],
             },
             ylabel="norm",
             xlabel="weighted layer",
             ax=ax,
         )
+
+
+def _plain(value: Any) -> Any:
+    """As JSON can hold it."""
+    if isinstance(value, dict):
+        return {key: _plain(v) for key, v in value.items()}
+    if isinstance(value, list | tuple | np.ndarray):
+        return [_plain(v) for v in value]
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, int | np.integer):
+        return int(value)
+    if isinstance(value, float | np.floating):
+        return float(value) if np.isfinite(value) else str(float(value))
+    return value
 
 
 def diagnose(
@@ -168,11 +183,13 @@ def diagnose(
     loss: Callable | str | None = None,
     *,
     thresholds: Mapping[str, float] | None = None,
+    look_ahead: int = 10,
+    try_remedies: bool = True,
 ) -> Diagnosis:
-    """Probe a model with one batch and say what ails it.
+    """Probe a model with one batch, look a few steps ahead, and say what ails it.
 
-    Judged are the backward signal, which decides whether the first layers learn, and what reaches
-    the weights; not the weight gradients alone, which can look flat while both signals die.
+    What is looked for stands in `gradutils.checks.CHECKS`. Where two causes explain what is seen,
+    both are findings; where none is sure, nothing is said.
 
     Parameters
     ----------
@@ -180,12 +197,18 @@ def diagnose(
         As in `gradutils.probes.probe`; the model is left as it was.
     thresholds : mapping of str to float, optional
         Limits that replace those of `THRESHOLDS`.
+    look_ahead : int
+        Training steps on the batch that are tried and taken back; 0 for none. A model without an
+        optimiser takes none.
+    try_remedies : bool
+        Whether the remedies that can be tried are tried in the same way, and those that do not
+        help are left out.
 
     Raises
     ------
     ValueError
-        As `probe`; and if a threshold's name is unknown, or its limit no finite number. NaN in
-        the weights is a finding.
+        As `probe`; and if a threshold's name is unknown, its limit no finite number, or
+        `look_ahead` no whole number of 0 or more. NaN in the weights is a finding.
 
     Examples
     --------
@@ -197,29 +220,38 @@ def diagnose(
     >>> diagnose(sick, np.ones((4, 8)), np.zeros((4, 8))).verdict
     'vanishing'
     """
-    unknown = set(thresholds or {}) - set(THRESHOLDS)
+    limits = _limits(thresholds)
+    if look_ahead != 0:
+        _checks.positive_integers(look_ahead=look_ahead)
+    seen = probe(model, x, y, loss)
+    scale = _rescuing_scale(model, seen)
+    m = Measured(
+        seen=seen,
+        limits=limits,
+        adaptive=_is_adaptive(model),
+        trial=trials.look_ahead(model, x, y, loss, steps=look_ahead) if look_ahead else None,
+        rescued=probe(model, x, y, loss, loss_scale=scale) if scale else None,
+    )
+    findings, notes = _judge(m)
+    verdict = findings[0].kind if findings else "healthy"
+    return Diagnosis(verdict, findings, seen.layers, seen.loss, notes, m.trial)
+
+
+def _limits(thresholds: Mapping[str, float] | None) -> dict[str, float]:
+    """The table's limits with the caller's in their place."""
+    given = dict(thresholds or {})
+    unknown = set(given) - set(THRESHOLDS)
     if unknown:
         raise ValueError(
             f"thresholds must be named among {', '.join(THRESHOLDS)}; received {sorted(unknown)}"
         )
-    _checks.finite(**{f"thresholds[{name!r}]": v for name, v in (thresholds or {}).items()})
-    limits = {name: threshold.limit for name, threshold in THRESHOLDS.items()}
-    given = dict(thresholds or {})
-    limits |= given
+    _checks.finite(**{f"thresholds[{name!r}]": v for name, v in given.items()})
+    limits = {name: threshold.limit for name, threshold in THRESHOLDS.items()} | given
     # Of two limits that the caller gives, the one for adaptive optimisers is the more specific.
-    adaptive = _is_adaptive(model)
-    if adaptive and ("vanishing, adaptive" in given or "vanishing" not in given):
-        limits["vanishing"] = limits["vanishing, adaptive"]
-    seen = probe(model, x, y, loss)
-    findings = _nonfinite(seen) or _disconnected(seen) or _nothing_returns(seen, limits)
-    if not findings:
-        scale = _rescuing_scale(model, seen)
-        rescued = probe(model, x, y, loss, loss_scale=scale) if scale else None
-        # Copies come first: equal weights can be the cause of a signal that vanishes.
-        findings = _equal_units(seen) + _units(seen, limits) + _trend(seen, rescued, limits)
-        findings += _scale(seen, limits, adaptive)
-    verdict = findings[0].kind if findings else "healthy"
-    return Diagnosis(verdict, findings, seen.layers, seen.loss)
+    if "vanishing" in given and "vanishing, adaptive" not in given:
+        limits["vanishing, adaptive"] = limits["vanishing"]
+        limits["vanishing, constant output"] = limits["vanishing"]
+    return limits
 
 
 def _is_adaptive(model: keras.Model) -> bool:
@@ -231,235 +263,72 @@ def _is_adaptive(model: keras.Model) -> bool:
 def _rescuing_scale(model: keras.Model, seen: Probe) -> float:
     """A loss scale, a power of 2, that lifts the last layer's signal to 256; 0 without float16."""
     half = any(layer.compute_dtype == "float16" for layer in model._flatten_layers())
-    last = _trunk(seen.layers)[-1].backward if half and _trunk(seen.layers) else 0.0
-    return 2.0 ** np.floor(np.log2(256 / last)) if last else 0.0
+    layers = trunk(seen.layers)
+    last = layers[-1].backward if half and layers else 0.0
+    return 2.0 ** np.floor(np.log2(256 / last)) if 0 < last < np.inf else 0.0
 
 
-def _trunk(layers: list[LayerRecord]) -> list[LayerRecord]:
-    """The layers that hold weights, without normalisations and embeddings."""
-    return [
-        layer
-        for layer in layers
-        if layer.parameters and "Normalization" not in layer.kind and layer.kind != "Embedding"
-    ]
+def _judge(m: Measured) -> tuple[list[Finding], list[Finding]]:
+    """Go down the table: the findings and the notes."""
+    findings: list[Finding] = []
+    notes: list[Finding] = []
+    for check in CHECKS:
+        with np.errstate(all="ignore"):
+            evidence = check.test(m)
+        if evidence is None:
+            continue
+        (notes if check.note else findings).append(_worded(check, evidence, m.limits))
+        if check.final:
+            break
+    return findings, notes
 
 
-def _nonfinite(seen: Probe) -> list[Finding]:
-    """The first place, in the order of computation, where a number is not finite."""
-    stages = [
-        ("weights", "nonfinite_weights", seen.layers),
-        ("outputs", "nonfinite_outputs", seen.layers),
-        ("backward signal", "nonfinite_backward", seen.layers[::-1]),
-    ]
-    for what, field, layers in stages:
-        bad = [layer for layer in layers if getattr(layer, field)]
-        if bad:
-            count = getattr(bad[0], field)
-            advice, chapter = {
-                "weights": (
-                    "Go back to the last good checkpoint, clip by global norm and lower the "
-                    "learning rate, and let GradientMonitor(on_alarm='stop') find the step.",
-                    "13_clipping",
-                ),
-                "outputs": (
-                    "Scale the data or the weights; in float16, keep this layer in float32.",
-                    "04_jacobian_products",
-                ),
-                "backward signal": (
-                    "Look for a derivative that is undefined, as of sqrt, norm, log or a quotient "
-                    "at 0: add an epsilon inside, or use a safe form. Clipping cannot mend NaN. In "
-                    "float16, lower the loss scale.",
-                    "03_backpropagation",
-                ),
-            }[what]
-            evidence = f"{count} NaN or inf, first in the {what} of {bad[0].name}"
-            if what == "backward signal" and bad[0].nonfinite_rows:
-                evidence += f", in {bad[0].nonfinite_rows:.0%} of the rows"
-            names = [layer.name for layer in bad]
-            return [Finding("non-finite", names, count, 0, evidence, advice, chapter)]
-    if not np.isfinite(seen.loss):
-        advice = "Compute the loss from logits, and look for log(0) or division by zero in it."
-        return [Finding("non-finite", [], seen.loss, 0, "the loss is not finite, every layer is",
-                        advice, "04_jacobian_products")]  # fmt: skip
-    return []
-
-
-def _disconnected(seen: Probe) -> list[Finding]:
-    """Weights that the loss does not depend on; a head without a loss is no fault."""
-    cut = [layer for layer in seen.layers if layer.disconnected]
-    if not cut or seen.outputs > 1:
-        return []
-    after = seen.layers[seen.layers.index(cut[-1]) + 1 :]
-    evidence = f"no gradient (None, not 0) reaches {len(cut)} layers with weights"
-    if after:
-        evidence += f"; the path from the loss ends at {after[0].name}"
-    advice = (
-        "Replace what has no derivative (argmax, round, a cast to integers, stop_gradient, NumPy) "
-        "by a differentiable form, such as softmax for argmax."
+def _worded(check: Check, evidence: Evidence, limits: Mapping[str, float]) -> Finding:
+    limit = evidence.limit if evidence.limit is not None else limits.get(check.limit, 0.0)
+    return Finding(
+        id=check.id,
+        kind=check.kind,
+        layers=list(evidence.layers),
+        value=float(evidence.value),
+        threshold=float(limit),
+        evidence=evidence.text,
+        cause=check.cause,
+        remedy=evidence.remedy or check.remedy,
+        chapter=evidence.chapter or check.chapter,
     )
-    names = [layer.name for layer in cut]
-    return [Finding("disconnected", names, len(cut), 0, evidence, advice, "03_backpropagation")]
-
-
-def _nothing_returns(seen: Probe, limits: Mapping[str, float]) -> list[Finding]:
-    """Every gradient is exactly 0, though the loss is not small."""
-    trunk = _trunk(seen.layers)
-    loss, limit = abs(seen.loss), limits["solved"]
-    if not trunk or loss <= limit or any(layer.gradient_norm != 0 for layer in trunk):
-        return []
-    last = trunk[-1]
-    if last.backward:
-        where = f"the activation {last.activation or 'after it'} is flat, in {last.name}"
-        advice = "Use a linear output, or reset the last layer's bias; scale what it receives."
-    else:
-        where = "the loss itself is flat at these outputs"
-        advice = (
-            "Compute the loss from logits (from_logits=True), or match the last activation to it: "
-            "a clipped probability has no gradient."
-        )
-    evidence = f"nothing comes back from the loss of {seen.loss:.3g}, every gradient is 0: {where}"
-    return [Finding("vanishing", [last.name], loss, limit, evidence, advice, "09_activations")]
-
-
-def _equal_units(seen: Probe) -> list[Finding]:
-    """Units that compute the same and are moved alike stay copies of each other."""
-    bad = [layer.name for layer in _trunk(seen.layers) if layer.equal_units]
-    if not bad:
-        return []
-    evidence = "all units of a layer have equal incoming weights and equal gradients: they stay so"
-    advice = "Draw the weights at random: He for ReLU, Glorot for tanh; zeros suit biases only."
-    return [Finding("equal units", bad, len(bad), 0, evidence, advice, "10_initialization")]
-
-
-def _trend(seen: Probe, rescued: Probe | None, limits: Mapping[str, float]) -> list[Finding]:
-    """Vanishing and exploding, over the layers and over time."""
-    findings = []
-    trunk = _trunk(seen.layers)
-    if len(trunk) > 1 and not _about_to_leave_zero(trunk):
-        decades = _decades(trunk[0].backward, _last(seen))
-        names = [layer.name for layer in trunk]
-        if decades <= -limits["vanishing"]:
-            findings.append(_vanishing(seen, rescued, decades, names, limits))
-        elif decades >= limits["exploding"]:
-            findings.append(_exploding(seen, decades, names, limits))
-    for cell in (layer for layer in trunk if len(layer.backward_by_call) >= 10):
-        findings += _through_time(cell, limits)
-    return findings
-
-
-def _last(seen: Probe) -> float:
-    """The backward signal where it starts: the largest among the layers at the outputs."""
-    return max(layer.backward for layer in _trunk(seen.layers)[-seen.outputs :])
-
-
-def _about_to_leave_zero(trunk: list[LayerRecord]) -> bool:
-    """Whether nothing comes back only because some weights start at zero, and will not stay."""
-    zero = [layer for layer in trunk if layer.weight_norm == 0]
-    return trunk[0].backward == 0 and bool(zero) and all(z.gradient_norm > 0 for z in zero)
-
-
-def _scale(seen: Probe, limits: Mapping[str, float], adaptive: bool) -> list[Finding]:
-    """What reaches the first weighted layer is far from unit scale.
-
-    Small inputs are no fault where most of them are 0, as in one-hot rows, or behind an embedding
-    under an optimiser that rescales its steps.
-    """
-    first = _trunk(seen.layers)[:1]
-    square = first[0].input_second_moment if first else 1.0
-    off = np.log10(square) / 2 if square > 0 else 0.0
-    if abs(off) < limits["data scale"]:
-        return []
-    kind = "exploding" if off > 0 else "vanishing"
-    embedded = any(layer.kind == "Embedding" for layer in seen.layers)
-    if kind == "vanishing" and (first[0].input_zeros > 0.5 or (embedded and adaptive)):
-        return []
-    evidence = f"the inputs have a root mean square of {10**off:.1e}"
-    advice = "Scale the inputs to mean 0 and variance 1: a Normalization layer adapts to them."
-    names, limit = [first[0].name], limits["data scale"]
-    return [Finding(kind, names, off, limit, evidence, advice, "05_signal_propagation")]
-
-
-def _decades(first: float, last: float) -> float:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return float(np.log10(first) - np.log10(last)) if last else 0.0
-
-
-def _vanishing(
-    seen: Probe, rescued: Probe | None, decades: float, names: list[str], limits: Mapping
-) -> Finding:
-    how_far = "to exactly 0" if np.isinf(decades) else f"by {-decades:.1f} decades"
-    evidence = f"the backward signal falls {how_far} over {len(names)} layers"
-    advice, chapter = (
-        "Draw the weights for the activation (He for ReLU, Glorot for tanh), or add skip "
-        "connections or layer normalisation; replace sigmoids.",
-        "10_initialization",
-    )
-    if rescued is not None:
-        truth = -_decades(_trunk(rescued.layers)[0].backward, _last(rescued))
-        if -decades - truth >= limits["underflow"]:
-            evidence += f"; with a larger loss scale, by {max(0.0, truth):.1f}: numbers round to 0"
-            advice = "Scale the loss (keras.optimizers.LossScaleOptimizer), or compute in bfloat16."
-            chapter = "19_outlook"
-    return Finding("vanishing", names, -decades, limits["vanishing"], evidence, advice, chapter)
-
-
-def _exploding(seen: Probe, decades: float, names: list[str], limits: Mapping) -> Finding:
-    evidence = f"the backward signal grows by {decades:.1f} decades over {len(names)} layers"
-    kinds = {layer.kind for layer in seen.layers}
-    if "BatchNormalization" in kinds and "Add" not in kinds:
-        evidence += "; batch normalisation in a deep net without skip connections does that"
-        advice, chapter = "Add skip connections, or use fewer layers.", "14_normalization"
-    else:
-        advice = "Draw smaller weights, scale or normalise residual branches, clip by global norm."
-        chapter = "10_initialization"
-    return Finding("exploding", names, decades, limits["exploding"], evidence, advice, chapter)
-
-
-def _through_time(cell: LayerRecord, limits: Mapping) -> list[Finding]:
-    norms = cell.backward_by_call[cell.backward_by_call > 0]  # masked steps get exactly nothing
-    if not len(norms):
-        return []
-    steps, decades = len(norms), _decades(norms[0], norms[-1])
-    if -limits["vanishing"] < decades < limits["exploding"]:
-        return []
-    kind, verb = ("vanishing", "falls") if decades < 0 else ("exploding", "grows")
-    evidence = f"the backward signal {verb} by {abs(decades):.1f} decades over {steps} time steps"
-    advice, chapter = {
-        "vanishing": (
-            "Raise the forget bias towards ln(steps), or shorten the sequences."
-            if cell.kind in ("LSTMCell", "GRUCell")
-            else "Use an LSTM or GRU and raise its forget bias towards ln(steps), or shorten the "
-            "sequences.",
-            "16_gates",
-        ),
-        "exploding": ("Clip by global norm; draw the recurrent matrix orthogonal.", "13_clipping"),
-    }[kind]
-    return [Finding(kind, [cell.name], abs(decades), limits[kind], evidence, advice, chapter)]
-
-
-def _units(seen: Probe, limits: Mapping[str, float]) -> list[Finding]:
-    """Dead rectifiers and saturated squashers among the hidden layers."""
-    findings = []
-    remedies = {
-        "dead units": (
-            "dead",
-            "Lower the learning rate or the negative biases; or use leaky ReLU.",
-        ),
-        "saturated": ("saturated", "Draw smaller weights, or scale the inputs to variance 1."),
-    }
-    for kind, (field, advice) in remedies.items():
-        bad = [layer for layer in seen.layers[:-1] if getattr(layer, field) >= limits[kind]]
-        if bad:
-            worst = max(getattr(layer, field) for layer in bad)
-            noun = "units are dead" if kind == "dead units" else "outputs are saturated"
-            where = "in 1 layer" if len(bad) == 1 else f"in {len(bad)} layers"
-            evidence = f"up to {worst:.0%} of a layer's {noun}, {where}"
-            names = [layer.name for layer in bad]
-            findings.append(
-                Finding(kind, names, worst, limits[kind], evidence, advice, "09_activations")
-            )
-    return findings
 
 
 def _span(names: list[str]) -> str:
+    if not names:
+        return "all"
     return ", ".join(names) if len(names) <= 3 else f"{names[0]} to {names[-1]} ({len(names)})"
+
+
+def _profile(layers: list[LayerRecord]) -> str:
+    """A small drawing, in SVG, of the backward signal and the weight gradient by layer."""
+    curves = {
+        "backward signal": [layer.backward for layer in trunk(layers)],
+        "weight gradient": [layer.gradient_norm for layer in trunk(layers)],
+    }
+    norms = np.array(list(curves.values()))
+    shown = np.isfinite(norms) & (norms > 0)
+    if norms.shape[1] < 2 or not shown.any():
+        return ""
+    decades = np.log10(np.where(shown, norms, np.nan))
+    low, high = np.floor(np.nanmin(decades)), np.ceil(np.nanmax(decades)) + 1e-9
+    width, height = 320, 120
+    lines = []
+    for (name, dash), row in zip(zip(curves, ("", "4 3"), strict=True), decades, strict=True):
+        x = np.linspace(4, width - 4, len(row))
+        y = 4 + (high - row) / (high - low) * (height - 8)
+        points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True) if np.isfinite(b))
+        lines.append(
+            f'<polyline points="{points}" fill="none" stroke="currentColor" '
+            f'stroke-dasharray="{dash}"><title>{name}</title></polyline>'
+        )
+    label = f"Backward signal and weight gradient over {norms.shape[1]} weighted layers"
+    return (
+        f'<figure><svg role="img" aria-label="{label}" width="{width}" height="{height}">'
+        f"{''.join(lines)}</svg><figcaption>Backward signal (line) and weight gradient (dashes) by "
+        f"weighted layer, from 1e{low:.0f} to 1e{high:.0f}</figcaption></figure>"
+    )

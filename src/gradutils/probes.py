@@ -224,6 +224,9 @@ class Probe:
     curvature : float
         Largest absolute second derivative of the outputs with respect to the inputs; NaN unless
         the loss itself differentiates twice.
+    affine : bool
+        Whether the outputs (their logits, where Keras keeps them) are an affine function of the
+        inputs.
     """
 
     loss: float
@@ -236,6 +239,7 @@ class Probe:
     regularization: float = 0.0
     optimizer: OptimizerRecord | None = None
     curvature: float = np.nan
+    affine: bool = False
 
     def __getitem__(self, name: str) -> LayerRecord:
         """Return the record whose layer path is that name, or is the only one to end in it."""
@@ -307,6 +311,7 @@ def probe(
         inference = float(_array(_batch_loss(model, batch, loss, training=False)[0]))
         own_loss = _own_loss(model, batch, loss, predictions, heads)
         curvature = _curvature(model, batch) if recorder.differentiates_twice else np.nan
+        affine = _is_affine(model, batch)
     cut = {id(v) for v, g in zip(model.trainable_variables, gradients, strict=True) if g is None}
     gradients = [
         np.zeros(v.shape) if g is None else _array(g) / factor
@@ -331,6 +336,7 @@ def probe(
         regularization=regularization,
         optimizer=_optimizer(model),
         curvature=curvature,
+        affine=affine,
     )
 
 
@@ -913,6 +919,23 @@ def _curvature(model: keras.Model, batch: _Batch) -> float:
         first = inner.gradient(outputs, x)
     second = None if first is None else outer.gradient(first, x)
     return 0.0 if second is None else float(np.abs(_array(second)).max())
+
+
+def _is_affine(model: keras.Model, batch: _Batch) -> bool:
+    """Whether the outputs at the middle of two samples are the middle of their outputs."""
+    parts = keras.tree.flatten(batch.x)
+    if len(parts) > 1 or np.asarray(parts[0]).dtype.kind != "f" or len(parts[0]) < 3:
+        return False
+    x = np.asarray(parts[0], np.float32)
+    middle = (x + np.roll(x, 1, axis=0)) / 2
+    outputs = keras.tree.flatten(model(np.concatenate([x, middle]), training=False))
+    if len(outputs) > 1 or not outputs[0].dtype.is_floating:
+        return False
+    at_samples, at_middles = np.split(_array(getattr(outputs[0], "_keras_logits", outputs[0])), 2)
+    expected = (at_samples + np.roll(at_samples, 1, axis=0)) / 2
+    if at_samples.std() == 0 or not np.isfinite(at_samples).all():
+        return False
+    return bool(np.abs(at_middles - expected).max() < 1e-4 * at_samples.std())
 
 
 def _mean_square(argument: Any) -> float:
