@@ -7,16 +7,17 @@ Measuring is the business of `gradutils.probes` and `gradutils.trials`, judging 
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from html import escape
 from typing import Any
 
 import numpy as np
 
-from gradutils import _checks, trials
+from gradutils import _checks, remedies, trials
 from gradutils._keras import keras
 from gradutils.checks import CHECKS, THRESHOLDS, Check, Evidence, Measured, Threshold, trunk
 from gradutils.probes import LayerRecord, Probe, probe
+from gradutils.remedies import Outcome
 from gradutils.trials import Trial
 
 __all__ = ["CHECKS", "THRESHOLDS", "Diagnosis", "Finding", "Threshold", "diagnose"]
@@ -84,7 +85,7 @@ class Diagnosis:
         lines = [f"verdict: {self.verdict} (loss {self.loss:.3g}, {len(self.layers)} layers)"]
         for found in self.findings:
             lines += [f"- {found.kind} ({found.id}): {found.evidence}", f"  cause: {found.cause}"]
-            lines += [f"  remedy: {found.remedy}"]
+            lines += [f"  remedy{'' if found.tried else ' (untried)'}: {found.remedy}"]
             lines += [f"  tried: {line}" for line in found.tried]
             lines += [f"  layers: {_span(found.layers)}", f"  read: {found.chapter}"]
         for note in self.notes:
@@ -95,7 +96,8 @@ class Diagnosis:
     def _repr_html_(self) -> str:
         items = "".join(
             f"<dt><strong>{escape(found.kind)}</strong> ({found.id}): {escape(found.evidence)}</dt>"
-            f"<dd>{escape(found.cause)} <em>Remedy:</em> {escape(found.remedy)} "
+            f"<dd>{escape(found.cause)} <em>Remedy{'' if found.tried else ' (untried)'}:</em> "
+            f"{escape(found.remedy)} "
             + "".join(f"<em>Tried:</em> {escape(line)} " for line in found.tried)
             + f"<em>Layers:</em> {escape(_span(found.layers))}. "
             f"<em>Read:</em> {escape(found.chapter)}</dd>"
@@ -233,8 +235,29 @@ def diagnose(
         rescued=probe(model, x, y, loss, loss_scale=scale) if scale else None,
     )
     findings, notes = _judge(m)
+    if findings and try_remedies and m.trial is not None:
+
+        def judge(treated: Probe, trial: Trial) -> list[str]:
+            return [found.id for found in _judge(replace(m, seen=treated, trial=trial))[0]]
+
+        ids = [found.id for found in findings]
+        outcomes = remedies.try_remedies(ids, model, x, y, loss, steps=look_ahead, judge=judge)
+        findings = [_advised(found, outcomes) for found in findings]
     verdict = findings[0].kind if findings else "healthy"
     return Diagnosis(verdict, findings, seen.layers, seen.loss, notes, m.trial)
+
+
+def _advised(found: Finding, outcomes: list[Outcome]) -> Finding:
+    """The finding with what became of its remedies; only what helped is still advised."""
+    mine = [outcome for outcome in outcomes if found.id in outcome.checks]
+    if not mine:
+        return found
+    helped = [outcome for outcome in mine if outcome.helped]
+    remedy = " ".join(outcome.advice for outcome in helped)
+    tried = [outcome.text for outcome in helped or mine]
+    return replace(
+        found, remedy=remedy or "None of the remedies that were tried helped.", tried=tried
+    )
 
 
 def _limits(thresholds: Mapping[str, float] | None) -> dict[str, float]:

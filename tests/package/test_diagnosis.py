@@ -1,4 +1,5 @@
 import re
+from functools import partial
 from pathlib import Path
 
 import keras
@@ -18,6 +19,7 @@ rng = np.random.default_rng(0)
 X, Y = rng.standard_normal((64, 16)).astype("float32"), rng.integers(0, 5, 64)
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 NOTEBOOKS = ROOT / "notebooks"
+static = partial(diagnose, look_ahead=0)  # what one pass shows, without the look ahead
 
 
 def normal(gain, seed=0):
@@ -50,7 +52,7 @@ def net(depth, activation, gain, *, norm=None, dtype="float32", optimizer="sgd",
     ],
 )
 def test_textbook_cases(model, verdict):
-    found = diagnose(model(), X, Y)
+    found = static(model(), X, Y)
     assert found.verdict == verdict
     assert bool(found.findings) == (verdict != "healthy")
 
@@ -63,18 +65,18 @@ def test_healthy_hundred_layer_residual_net():
         h = layers.Dense(32, "relu", kernel_initializer=normal(2**0.5, i))(h)
         x = layers.Add()([x, layers.Dense(32, kernel_initializer=normal(1, i))(h)])
     model = keras.Model(inputs, layers.Dense(5)(layers.LayerNormalization()(x)))
-    assert diagnose(model, X, Y, LOSS).verdict == "healthy"
+    assert static(model, X, Y, LOSS).verdict == "healthy"
 
 
 def test_deep_batch_normalisation_explodes_and_is_named():
-    found = diagnose(net(60, "relu", 2**0.5, norm=layers.BatchNormalization), X, Y)
+    found = static(net(60, "relu", 2**0.5, norm=layers.BatchNormalization), X, Y)
     assert found.verdict == "exploding"
     assert "batch normalisation" in found.findings[0].evidence
 
 
 @pytest.mark.parametrize("factor", [1e-4, 1e4])
 def test_badly_scaled_data_are_named(factor):
-    found = diagnose(net(2, "relu", 2**0.5), factor * X, Y)
+    found = static(net(2, "relu", 2**0.5), factor * X, Y)
     assert found.verdict == "input scale"
     assert found.findings[0].remedy.startswith("Scale the inputs")
 
@@ -83,7 +85,7 @@ def test_dead_units():
     model = net(2, "relu", 1)
     dense = model.layers[2]
     dense.set_weights([dense.get_weights()[0], np.full(32, -50.0)])
-    (finding,) = (f for f in diagnose(model, X, Y).findings if f.kind == "dead units")
+    (finding,) = (f for f in static(model, X, Y).findings if f.kind == "dead units")
     assert finding.value == 1
     assert finding.threshold == THRESHOLDS["dead units"].limit
     assert finding.layers == [model.layers[3].name]
@@ -95,7 +97,7 @@ def test_non_finite_names_the_first_layer_and_nothing_else():
     W, b = dense.get_weights()
     W[3, 4] = np.nan
     dense.set_weights([W, b])
-    found = diagnose(model, X, Y)
+    found = static(model, X, Y)
     assert found.verdict == "non-finite"
     (finding,) = found.findings
     assert finding.layers[0] == dense.path
@@ -103,7 +105,7 @@ def test_non_finite_names_the_first_layer_and_nothing_else():
 
 
 def test_overflow_names_the_layer_whose_outputs_overflow_first():
-    found = diagnose(net(20, "relu", 60, dtype="mixed_float16"), X, Y)
+    found = static(net(20, "relu", 60, dtype="mixed_float16"), X, Y)
     assert found.verdict == "non-finite"
     assert "outputs" in found.findings[0].evidence
 
@@ -114,12 +116,12 @@ def test_float16_underflow_is_told_from_a_shrinking_product():
     def faint(y, logits):
         return 2.0**-22 * LOSS(y, logits)
 
-    half = diagnose(net(6, "tanh", 1, dtype="mixed_float16"), X, Y, faint)
+    half = static(net(6, "tanh", 1, dtype="mixed_float16"), X, Y, faint)
     assert half.verdict == "vanishing"
     assert "numbers round to 0" in half.findings[0].evidence
     assert "LossScaleOptimizer" in half.findings[0].remedy
-    assert diagnose(net(6, "tanh", 1), X, Y, faint).verdict == "healthy"
-    shrinking = diagnose(net(14, "sigmoid", 1), X, Y)
+    assert static(net(6, "tanh", 1), X, Y, faint).verdict == "healthy"
+    shrinking = static(net(14, "sigmoid", 1), X, Y)
     assert "round to 0" not in shrinking.findings[0].evidence
 
 
@@ -130,14 +132,14 @@ def test_recurrent_layers_are_judged_over_time(gain, kind):
     )
     model = keras.Sequential([keras.Input((30, 2)), cell, layers.Dense(1)])
     x = rng.standard_normal((8, 30, 2)).astype("float32") * 1e-8
-    found = diagnose(model, x * 1e8, np.zeros((8, 1)), "mse")
+    found = static(model, x * 1e8, np.zeros((8, 1)), "mse")
     said = {f.kind: f for f in found.findings + found.notes if "time steps" in f.evidence}
     assert list(said) == ([kind] if kind else [])
     assert all("30 time steps" in f.evidence for f in said.values())
 
 
 def test_report_as_text_html_and_picture():
-    found = diagnose(net(12, "sigmoid", 1), X, Y)
+    found = static(net(12, "sigmoid", 1), X, Y)
     text, page = str(found), found._repr_html_()
     for word in ("vanishing", "remedy", "initialization"):
         assert word in text
@@ -160,14 +162,14 @@ def test_a_normalisation_in_front_mends_the_scale_of_the_data():
     front = layers.Normalization()
     front.adapt(1e4 * X)
     model = keras.Sequential([keras.Input((16,)), front, layers.Dense(8, "tanh"), layers.Dense(5)])
-    assert diagnose(model, 1e4 * X, Y, LOSS).verdict == "healthy"
+    assert static(model, 1e4 * X, Y, LOSS).verdict == "healthy"
 
 
 def test_html_escapes_layer_names():
     model = keras.Sequential([keras.Input((16,)), layers.Dense(4, "tanh", name="a<b")])
     model.add(layers.Dense(5))
     model.layers[0].set_weights([np.full((16, 4), 99.0), np.zeros(4)])
-    page = diagnose(model, X, Y, LOSS)._repr_html_()
+    page = static(model, X, Y, LOSS)._repr_html_()
     assert "a<b" not in page
     assert "a&lt;b" in page
 
@@ -176,8 +178,8 @@ def test_html_escapes_layer_names():
 def test_thresholds_can_be_replaced(optimizer):
     model = net(8, "relu", 1)
     model.compile(optimizer, LOSS)
-    assert diagnose(model, X, Y).verdict == "healthy"
-    assert diagnose(model, X, Y, thresholds={"vanishing": 0.5}).verdict == "vanishing"
+    assert static(model, X, Y).verdict == "healthy"
+    assert static(model, X, Y, thresholds={"vanishing": 0.5}).verdict == "vanishing"
 
 
 def test_every_threshold_says_what_it_limits_and_where_it_is_from():
@@ -195,7 +197,7 @@ def test_every_threshold_says_what_it_limits_and_where_it_is_from():
 def test_the_limit_for_adaptive_optimisers_can_be_replaced(given, limit):
     model = net(20, "sigmoid", 1.0, optimizer="adam")
     x = np.random.default_rng(0).standard_normal((16, 16))
-    found = diagnose(model, x, np.zeros((16, model.output_shape[-1])), loss="mse", thresholds=given)
+    found = static(model, x, np.zeros((16, model.output_shape[-1])), loss="mse", thresholds=given)
     assert [f.threshold for f in found.findings if f.kind == "vanishing"] == [limit]
 
 
@@ -203,18 +205,18 @@ def test_unknown_threshold():
     with pytest.raises(
         ValueError, match=r"thresholds must be named among .*; received \['slope'\]"
     ):
-        diagnose(net(2, "relu", 1), X, Y, thresholds={"slope": 1})
+        static(net(2, "relu", 1), X, Y, thresholds={"slope": 1})
 
 
 @pytest.mark.parametrize("limit", [np.nan, np.inf, "low", None])
 def test_a_threshold_that_is_no_number(limit):
     with pytest.raises(ValueError, match=r"thresholds\['exploding'\] must be a finite number"):
-        diagnose(net(2, "relu", 1), X, Y, thresholds={"exploding": limit})
+        static(net(2, "relu", 1), X, Y, thresholds={"exploding": limit})
 
 
 def test_errors_of_the_probe_pass_through():
     with pytest.raises(ValueError, match="x must hold no NaN"):
-        diagnose(net(2, "relu", 1), np.full_like(X, np.nan), Y)
+        static(net(2, "relu", 1), np.full_like(X, np.nan), Y)
 
 
 @pytest.mark.parametrize("padding", ["pre", "post"])
@@ -227,7 +229,7 @@ def test_padded_steps_do_not_count(padding, bias, noted):
     lstm = layers.LSTM(32, unit_forget_bias=False, bias_initializer=_forget(32, bias))
     model = keras.Model(inputs, layers.Dense(1)(lstm(layers.Masking()(inputs))))
     model.compile("sgd", "mse")
-    found = diagnose(model, sequences, np.ones((8, 1)))
+    found = static(model, sequences, np.ones((8, 1)))
     said = [f for f in found.findings + found.notes if "time steps" in f.evidence]
     assert bool(said) == noted
     assert all("over 50 time steps" in f.evidence and "inf" not in f.evidence for f in said)
@@ -250,7 +252,7 @@ def test_of_several_heads_the_loudest_is_the_yardstick(order):
     heads = [layers.Dense(5, name=name)(x) for name in ("main", "aux")]
     model = keras.Model(inputs, heads[::order])
     model.compile("sgd", [LOSS, LOSS], loss_weights=[1.0, 1e-6][::order])
-    assert diagnose(model, X, [Y, Y]).verdict == "healthy"
+    assert static(model, X, [Y, Y]).verdict == "healthy"
 
 
 def test_zero_that_the_first_step_leaves_is_no_illness():
@@ -259,7 +261,7 @@ def test_zero_that_the_first_step_leaves_is_no_illness():
         for i in zeros:
             layer = [part for part in model.layers if isinstance(part, layers.Dense)][i]
             layer.set_weights([np.zeros_like(w) for w in layer.get_weights()])
-        return diagnose(model, X, Y).verdict
+        return static(model, X, Y).verdict
 
     assert last_layer(-1) == "healthy"
     assert last_layer(-1, -2) == "equal units"  # two zeros in a row never learn
@@ -272,7 +274,7 @@ def test_batch_normalisation_beside_skip_connections_is_not_blamed():
         h = layers.BatchNormalization()(layers.Dense(32, kernel_initializer=normal(6, i))(x))
         x = layers.Add()([x, layers.Dense(32, kernel_initializer=normal(2, i))(h)])
     model = keras.Model(inputs, layers.Dense(5)(x))
-    (finding,) = diagnose(model, X, Y, LOSS, thresholds={"exploding": 0.5}).findings
+    (finding,) = static(model, X, Y, LOSS, thresholds={"exploding": 0.5}).findings
     assert finding.kind == "exploding" and "without skip" not in finding.evidence
 
 
@@ -285,6 +287,7 @@ def record(**changes):
         "input_second_moment": 1.0, "second_moment": 1.0, "spread": 1.0, "backward": 1.0,
         "weight_norm": 1.0, "gradient_norm": 1.0, "update_ratio": 0.01, "dead": np.nan,
         "saturated": 0.0, "nonfinite_weights": 0, "nonfinite_outputs": 0, "nonfinite_backward": 0,
+        "units": 64,
     }  # fmt: skip
     changes = healthy | changes
     return LayerRecord(**{"backward_by_call": np.array([changes["backward"]])} | changes)
@@ -300,7 +303,7 @@ def judged(monkeypatch, *records, outputs=1, loss=1.0, model=None, rescued=(), *
 
     monkeypatch.setattr(gradutils.diagnosis, "probe", measured)
     model = net(1, "relu", 1) if model is None else model
-    found = diagnose(model, X, Y, look_ahead=0, **options)
+    found = static(model, X, Y, **options)
     return found, scales
 
 
@@ -414,10 +417,10 @@ def test_a_layer_that_the_loss_does_not_depend_on_is_named():
             [keras.Input((16,)), layers.Dense(8), *middle, layers.Dense(5, name="head")]
         )
 
-    found = diagnose(model(layers.Lambda(cut, output_shape=(1,), name="decode")), X, Y, LOSS)
+    found = static(model(layers.Lambda(cut, output_shape=(1,), name="decode")), X, Y, LOSS)
     assert found.verdict == "disconnected"
     assert "ends at" in found.findings[0].evidence and "decode" in found.findings[0].evidence
-    assert diagnose(model(), X, Y, LOSS).verdict == "healthy"
+    assert static(model(), X, Y, LOSS).verdict == "healthy"
 
 
 def test_nothing_returns_from_the_loss():
@@ -425,7 +428,7 @@ def test_nothing_returns_from_the_loss():
         start = keras.initializers.Constant(bias)
         last = layers.Dense(1, "relu", bias_initializer=start)
         model = keras.Sequential([keras.Input((16,)), layers.Dense(8, "tanh"), last])
-        return diagnose(model, X, np.full((64, 1), target), "mse")
+        return static(model, X, np.full((64, 1), target), "mse")
 
     dead = diagnosed(bias=-99.0, target=1.0)
     assert dead.verdict == "vanishing"
@@ -445,7 +448,7 @@ def test_a_derivative_that_is_undefined_at_some_rows(epsilon, verdict):
     )
     x = X.copy()
     x[::4] = 0
-    found = diagnose(model, x, np.ones((64, 1)), "mse")
+    found = static(model, x, np.ones((64, 1)), "mse")
     assert found.verdict == verdict
     if found.findings:
         assert "25% of the rows" in found.findings[0].evidence
@@ -458,12 +461,12 @@ def test_a_derivative_that_is_undefined_at_some_rows(epsilon, verdict):
 def test_units_that_are_copies(initial, verdict):
     draw = normal(1) if initial is None else keras.initializers.Constant(initial)
     dense = [layers.Dense(n, a, kernel_initializer=draw) for n, a in ((8, "tanh"), (5, None))]
-    assert diagnose(keras.Sequential([keras.Input((16,)), *dense]), X, Y, LOSS).verdict == verdict
+    assert static(keras.Sequential([keras.Input((16,)), *dense]), X, Y, LOSS).verdict == verdict
 
 
 def test_sparse_inputs_are_no_fault():
     rows = np.eye(64, 20_000, dtype="float32")
     model = keras.Sequential([keras.Input((20_000,)), layers.Dense(8, "relu"), layers.Dense(5)])
-    assert diagnose(model, rows, Y, LOSS).verdict == "healthy"
+    assert static(model, rows, Y, LOSS).verdict == "healthy"
     dense = np.full_like(rows, 5e-5)
-    assert diagnose(model, dense, Y, LOSS).verdict == "input scale"
+    assert static(model, dense, Y, LOSS).verdict == "input scale"
