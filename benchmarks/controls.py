@@ -37,7 +37,9 @@ def search(arms: dict[str, Make], rates: Iterable[float], **settings) -> None:
     for label, make in arms.items():
         for rate in rates:
             with quiet():
-                arm = patients.search_learning_rate(make, learning_rates=[rate], seeds=SEEDS, **settings)
+                arm = patients.search_learning_rate(
+                    make, learning_rates=[rate], seeds=SEEDS, **settings
+                )
             row(label, rate, arm.accuracy[0])
 
 

@@ -453,7 +453,7 @@ def _broadcast(m: Measured) -> Evidence | None:
     head = m.seen.heads[0]
     text = (
         f"the loss of a batch is that of every target with every output ({own.pairs:.3g}), not of "
-        f"each with its own ({own.rows:.3g}): targets of shape {head.targets.shape} and outputs "
+        f"each with its own ({own.rows:.3g}): targets of shape {np.shape(head.targets)} and outputs "
         f"of shape {head.outputs.shape} broadcast"
     )
     return Evidence(text, off)
@@ -874,7 +874,7 @@ def _target_scale(m: Measured) -> Evidence | None:
 
 
 def _step_too_large(m: Measured) -> Evidence | None:
-    if not m.blows_up:
+    if m.trial is None or not m.blows_up:
         return None
     losses = m.trial.losses
     if np.isfinite(losses).all():
@@ -886,7 +886,8 @@ def _step_too_large(m: Measured) -> Evidence | None:
     else:
         ratio, steps = np.inf, int(np.argmin(np.isfinite(losses)))
         text = f"after {steps} steps on this batch its loss of {losses[0]:.2g} is not finite"
-    largest = np.nanmax(np.where(np.isfinite(r := m.trial.update_ratios), r, np.nan), initial=0.0)
+    ratios = m.trial.update_ratios
+    largest = np.max(ratios, where=np.isfinite(ratios), initial=0.0)
     text += f"; a step is up to {largest:.1g} times a layer's weights"
     return Evidence(text, ratio)
 
