@@ -14,9 +14,9 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from tools.chapters import definitions
 
 from gradutils import datasets, networks, recurrent
+from tools.chapters import definitions
 
 SEEDS = range(8)
 RATES = (0.003, 0.01, 0.03, 0.06, 0.1)
