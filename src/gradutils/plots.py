@@ -281,8 +281,10 @@ def activation_gallery(names: Sequence[str], *, limit: float = 4.0) -> np.ndarra
     x = np.linspace(-limit, limit, 401)
     for ax, name, act in zip(axes.flat, names, table, strict=False):
         color = ACTIVATION_STYLES[name]["color"]
-        ax.plot(x, act.phi(x), color=color, label="function")
-        ax.plot(x, act.derivative(x), color=color, linestyle="--", label="slope")
+        with np.errstate(over="ignore"):  # far out, squares and exponentials may be infinite
+            function, slope = act.phi(x), act.derivative(x)
+        ax.plot(x, function, color=color, label="function")
+        ax.plot(x, slope, color=color, linestyle="--", label="slope")
         ax.text(0.04, 0.96, name, transform=ax.transAxes, va="top", color=color)
     for ax in axes.flat[len(names) :]:
         ax.set_axis_off()
