@@ -8,9 +8,15 @@ import pytest
 import gradutils
 
 
+#: The rows of a table share one signature, which stands at the table.
+OF_TABLES = {"checks", "remedies", "trials"}
+#: These take what was checked before.
+RAISE_NOTHING = {"probes.optimizer_twin", "probes.optimizer_state", "diagnosis.Diagnosis.plot"}
+
+
 def public_callables():
     """Yield name -> each function and class of a module, and each method that a class adds."""
-    for module in gradutils.__all__:
+    for module in sorted(set(gradutils.__all__) - OF_TABLES):
         for name, value in vars(importlib.import_module(f"gradutils.{module}")).items():
             own = getattr(value, "__module__", "") == f"gradutils.{module}"
             if own and name[0] != "_" and (inspect.isfunction(value) or inspect.isclass(value)):
@@ -32,7 +38,7 @@ def test_a_docstring_is_complete(name):
         return  # A record tells its fields in its first paragraph, or as Attributes.
     signature, needed = inspect.signature(value), set()
     if signature.parameters.keys() - {"self"}:
-        needed = {"Parameters", "Raises"}
+        needed = {"Parameters", "Raises"} if name not in RAISE_NOTHING else {"Parameters"}
     if inspect.isfunction(value) and signature.return_annotation is not None:
         needed |= {"Returns"}
     assert {title for title in needed if f"\n{title}\n{'-' * len(title)}\n" not in doc} == set()
