@@ -7,7 +7,6 @@ import pytest
 
 import gradutils
 
-
 #: The rows of a table share one signature, which stands at the table.
 OF_TABLES = {"checks", "remedies", "trials"}
 #: These take what was checked before.
