@@ -11,7 +11,6 @@ from types import ModuleType
 __version__ = "0.1.0"
 __all__ = [
     "activations",
-    "checks",
     "datasets",
     "diagnosis",
     "exercises",

@@ -1,7 +1,4 @@
-"""How often is `diagnose` right? A few hundred Keras models whose true state is settled without it.
-
-    python -m benchmarks.diagnosis            every patient, about 20 minutes on two cores
-    python -m benchmarks.diagnosis --quick    one patient of each family
+"""A few hundred Keras models whose signals vanish, explode, die or arrive, family by family.
 
 The true state comes from two things that `diagnose` does not use: exact float64 backpropagation
 through a twin of the model, and training. With one exception: a layer that is dead or saturated as
@@ -13,8 +10,6 @@ more. Thresholds were chosen on the families marked "tuning"; the report is abou
 marked "held out".
 """
 
-import argparse
-import platform
 from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -342,14 +337,11 @@ def report(title: str, pairs: list[tuple[str, str]]) -> None:
     print(f"healthy models called vanishing or exploding: {alarms} of {len(healthy)}")
 
 
-def main() -> None:
-    """Examine every patient and print the two halves' reports."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="one patient of each family")
+def run(quick: bool) -> None:
+    """Examine every patient, or one of each family, and print the two halves' reports."""
     chosen = list(patients())
-    if parser.parse_args().quick:
+    if quick:
         chosen = list({patient.family: patient for patient in chosen}.values())
-    print(f"{platform.machine()}, {platform.system()}, Keras {keras.__version__}")
     pairs: dict[bool, list[tuple[str, str]]] = {False: [], True: []}
     unclear = 0
     for patient in tqdm(chosen):
@@ -360,10 +352,6 @@ def main() -> None:
         pairs[patient.held_out].append((state, verdict))
         if state != verdict:
             tqdm.write(f"{patient.family}, {patient.optimizer}: {state}, called {verdict}")
-    report("Tuning half", pairs[False])
-    report("Half set aside", pairs[True])
+    report("Signals, tuning half", pairs[False])
+    report("Signals, half set aside", pairs[True])
     print(f"\nnot counted, since their true state is unclear: {unclear}")
-
-
-if __name__ == "__main__":
-    main()
