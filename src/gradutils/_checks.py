@@ -1,11 +1,12 @@
 """Checks that several modules share. Each raises a ValueError that names the first bad argument."""
 
-import numbers
+import numbers as abstract
 import operator
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 
 def is_positive_integer(value: Any) -> bool:
@@ -22,7 +23,7 @@ def _is_integer(value: Any, at_least: int) -> bool:
 
 def is_real(value: Any) -> bool:
     """Whether a value is one real number, NaN and inf included; a bool is not."""
-    return isinstance(value, numbers.Real) and not isinstance(value, bool)
+    return isinstance(value, abstract.Real) and not isinstance(value, bool)
 
 
 def _require(wanted: str, valid: Callable[[Any], Any], values: Mapping[str, Any]) -> None:
@@ -91,6 +92,22 @@ def generator(seed: int | None, rng: np.random.Generator | None) -> np.random.Ge
         return np.random.default_rng(seed)
     generators(rng=rng)
     return rng
+
+
+def callables(**values: Any) -> None:
+    """Functions and other things that can be called."""
+    _require("callable", callable, values)
+
+
+def numbers(name: str, value: Any, dtype: DTypeLike | None = None) -> np.ndarray:
+    """Return a value as an array of numbers, of its own type or of a given one."""
+    try:
+        array = np.asarray(value, dtype)
+        if array.dtype.kind not in "biufV":  # V: the number formats of ml_dtypes.
+            raise TypeError
+    except (TypeError, ValueError):
+        raise ValueError(f"{name} must be an array of numbers; received {value!r}") from None
+    return array
 
 
 def finite_arrays(**arrays: np.ndarray) -> None:

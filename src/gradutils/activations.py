@@ -76,6 +76,11 @@ def get(activation: str | tuple[Function, Function]) -> Activation:
         A key of `ACTIVATIONS`, or the pair (phi, its derivative). Both callables map an
         ndarray to an ndarray of the same shape.
 
+    Returns
+    -------
+    Activation
+        The pair (phi, derivative).
+
     Raises
     ------
     ValueError

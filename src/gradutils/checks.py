@@ -453,8 +453,8 @@ def _broadcast(m: Measured) -> Evidence | None:
     head = m.seen.heads[0]
     text = (
         f"the loss of a batch is that of every target with every output ({own.pairs:.3g}), not of "
-        f"each with its own ({own.rows:.3g}): targets of shape {np.shape(head.targets)} and outputs "
-        f"of shape {head.outputs.shape} broadcast"
+        f"each with its own ({own.rows:.3g}): targets of shape {np.asarray(head.targets).shape} "
+        f"and outputs of shape {head.outputs.shape} broadcast"
     )
     return Evidence(text, off)
 

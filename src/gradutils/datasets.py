@@ -38,6 +38,12 @@ def spirals(
     y : ndarray of int, shape (samples,)
         0 or 1.
 
+    Raises
+    ------
+    ValueError
+        If `samples` is not a positive integer, `turns` or `noise` is not finite, `noise` is
+        negative, or `rng` is no generator.
+
     Examples
     --------
     >>> import numpy as np
@@ -73,6 +79,11 @@ def digits(rng: np.random.Generator, *, test_share: float = 0.25) -> Split:
     -------
     Split
         Inputs of shape (samples, 64), float64; labels 0 to 9.
+
+    Raises
+    ------
+    ValueError
+        If `test_share` does not leave samples on both sides, or `rng` is no generator.
 
     References
     ----------
@@ -129,6 +140,12 @@ def adding_problem(
     x : ndarray, shape (samples, length, 2)
         Number and marker of each step.
     y : ndarray, shape (samples,)
+
+    Raises
+    ------
+    ValueError
+        If `samples` is not a positive integer, `length` not an integer of 2 or more, or `rng` no
+        generator.
 
     References
     ----------

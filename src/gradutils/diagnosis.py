@@ -117,6 +117,10 @@ class Diagnosis:
     def to_dict(self) -> dict[str, Any]:
         """Everything that was found, in plain types; numbers that are not finite become strings.
 
+        Returns
+        -------
+        dict
+
         Examples
         --------
         >>> Diagnosis("healthy", [], [], float("nan")).to_dict()["loss"]
@@ -135,7 +139,12 @@ class Diagnosis:
         )
 
     def to_json(self) -> str:
-        """`to_dict` as JSON."""
+        """`to_dict` as JSON.
+
+        Returns
+        -------
+        str
+        """
         return json.dumps(self.to_dict(), indent=2, allow_nan=False)
 
     def plot(self, ax: Any = None) -> Any:
@@ -205,6 +214,10 @@ def diagnose(
     try_remedies : bool
         Whether the remedies that can be tried are tried in the same way, and those that do not
         help are left out.
+
+    Returns
+    -------
+    Diagnosis
 
     Raises
     ------

@@ -125,6 +125,12 @@ def draw(rule: str | float, shape: tuple[int, int], rng: np.random.Generator) ->
     -------
     ndarray, shape `shape`, float64
 
+    Raises
+    ------
+    ValueError
+        If the rule is unknown, sigma_w is negative or not finite, the shape is not one of positive
+        sizes, or `rng` is no generator.
+
     Examples
     --------
     >>> import numpy as np

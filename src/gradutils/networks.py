@@ -96,6 +96,13 @@ class MLP:
     weights, biases : list of ndarray
         Parameters by layer; writable.
 
+    Raises
+    ------
+    ValueError
+        If an argument is not one of the above, or both or none of `seed` and `rng` are given.
+    TypeError
+        If the activation is neither a name nor a pair of callables.
+
     Examples
     --------
     >>> import numpy as np
@@ -147,10 +154,21 @@ class MLP:
         x : ndarray, shape (batch, inputs)
             Finite numbers.
 
+        Returns
+        -------
+        Signals
+
         Raises
         ------
         ValueError
             If the shape does not fit, or x holds NaN or inf.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> net = MLP([2, 3, 1], "tanh", "lecun", seed=0)
+        >>> [h.shape for h in net.forward(np.ones((5, 2))).pre]
+        [(5, 3), (5, 1)]
         """
         x = self._checked("x", x, self.weights[0].shape[0])
         signals = Signals([], [x], [])
@@ -200,6 +218,10 @@ class MLP:
             Derivative of the loss with respect to the output, as the losses of this module
             return it.
 
+        Returns
+        -------
+        Gradients
+
         Raises
         ------
         ValueError
@@ -214,7 +236,7 @@ class MLP:
         >>> [g.shape for g in gradients.weights]
         [(2, 3), (3, 1)]
         """
-        delta = self._stored(np.asarray(grad_output, self.dtype))
+        delta = self._stored(_checks.numbers("grad_output", grad_output, self.dtype))
         if delta.shape != signals.output.shape:
             raise ValueError(
                 f"grad_output must have the output's shape {signals.output.shape}; "
@@ -249,6 +271,12 @@ class MLP:
         -------
         ndarray, shape (width of the layer, inputs)
 
+        Raises
+        ------
+        ValueError
+            If the shape of `x` does not fit, `x` holds NaN or inf, `layer` is no index of a layer,
+            or the network has batch normalisation, which has no Jacobian at one input.
+
         Examples
         --------
         >>> import numpy as np
@@ -263,7 +291,7 @@ class MLP:
                 "normalization must not be 'batch', which has no Jacobian at one input; received "
                 f"{self.normalization!r}"
             )
-        signals = self.forward(np.asarray(x)[None])
+        signals = self.forward(_checks.numbers("x", x)[None])
         layer %= len(self.weights)
         delta = np.eye(self.weights[layer].shape[1], dtype=self.dtype)  # one row per output
         for above in range(layer, 0, -1):
@@ -271,7 +299,7 @@ class MLP:
         return delta @ self.weights[0].T
 
     def _checked(self, name: str, x: np.ndarray, features: int) -> np.ndarray:
-        x = np.asarray(x, self.dtype)
+        x = _checks.numbers(name, x, self.dtype)
         if x.ndim != 2 or len(x) < 1 or x.shape[1] != features:
             raise ValueError(f"{name} must have shape (batch, {features}); received {x.shape}")
         _checks.finite_arrays(**{name: x})
@@ -307,6 +335,11 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> tuple[float, np.nda
         In nats.
     gradient : ndarray, shape (batch, classes)
 
+    Raises
+    ------
+    ValueError
+        If the logits are no table, or the labels are not one integer per row that names a class.
+
     Examples
     --------
     >>> import numpy as np
@@ -314,6 +347,7 @@ def cross_entropy(logits: np.ndarray, labels: np.ndarray) -> tuple[float, np.nda
     >>> f"{loss:.4f}", gradient.tolist()
     ('0.6931', [[-0.5, 0.5]])
     """
+    logits, labels = _checks.numbers("logits", logits), np.asarray(labels)
     if logits.ndim != 2 or logits.size == 0:
         raise ValueError(f"logits must have shape (batch, classes); received {logits.shape}")
     batch, classes = logits.shape
@@ -339,12 +373,23 @@ def squared_error(outputs: np.ndarray, targets: np.ndarray) -> tuple[float, np.n
     ----------
     outputs, targets : ndarray, of one shape
 
+    Returns
+    -------
+    loss : float
+    gradient : ndarray, of the outputs' shape
+
+    Raises
+    ------
+    ValueError
+        If the shapes differ, or there are no entries.
+
     Examples
     --------
     >>> import numpy as np
     >>> squared_error(np.array([[3.0]]), np.array([[1.0]]))
     (4.0, array([[4.]]))
     """
+    outputs, targets = _checks.numbers("outputs", outputs), _checks.numbers("targets", targets)
     if outputs.shape != targets.shape or outputs.size == 0:
         raise ValueError(
             f"targets must have the outputs' shape {outputs.shape}; received {targets.shape}"
@@ -368,6 +413,15 @@ def layer_norms(
     loss : callable
         (outputs, targets) -> (loss, gradient).
 
+    Returns
+    -------
+    LayerNorms
+
+    Raises
+    ------
+    ValueError
+        If `x` does not fit the network, or `y` the loss.
+
     Examples
     --------
     >>> import numpy as np
@@ -377,6 +431,7 @@ def layer_norms(
     >>> f"{norms.forward[-1] / norms.forward[0]:.4f} {norms.backward[0] / norms.backward[-1]:.4f}"
     '1.0000 1.0000'
     """
+    _checks.callables(loss=loss)
     signals = net.forward(x)
     gradients = net.backward(signals, loss(signals.output, y)[1])
     return LayerNorms(
@@ -476,6 +531,7 @@ def train(
         raise ValueError(f"x and y must hold as many samples; received {len(x)} and {len(y)}")
     _check_training(learning_rate, epochs, batch_size, optimizer, momentum, clip_norm)
     _checks.generators(rng=rng)
+    _checks.callables(loss=loss)
     parameters = net.weights + net.biases
     slots = [(np.zeros_like(p), np.zeros_like(p)) for p in parameters]
     take_step = OPTIMIZERS[optimizer]
@@ -518,6 +574,21 @@ def clip(gradients: list[np.ndarray], norm: float) -> list[np.ndarray]:
 
     A NaN among them leaves all as they are; inf makes itself NaN and the others zero.
 
+    Parameters
+    ----------
+    gradients : list of ndarray
+    norm : float
+        Above 0; inf leaves the gradients as they are.
+
+    Returns
+    -------
+    list of ndarray
+
+    Raises
+    ------
+    ValueError
+        If `norm` is not above 0.
+
     Examples
     --------
     >>> import numpy as np
@@ -525,6 +596,7 @@ def clip(gradients: list[np.ndarray], norm: float) -> list[np.ndarray]:
     [array([0.6]), array([0.8])]
     """
     _checks.positive(norm=norm)
+    gradients = [_checks.numbers(f"gradients[{i}]", g) for i, g in enumerate(gradients)]
     if norm == np.inf:
         return gradients
     total = np.sqrt(sum(float((g.astype(np.float64) ** 2).sum()) for g in gradients))
@@ -536,9 +608,28 @@ def accuracy(net: MLP, x: np.ndarray, labels: np.ndarray) -> float:
 
     Parameters
     ----------
+    net : MLP
     x : ndarray, shape (samples, inputs)
     labels : ndarray of int, shape (samples,)
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If there is not one label per sample, or `x` does not fit the network.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> net = MLP([2, 2], "linear", "lecun", seed=0)
+    >>> net.weights[0] = np.eye(2)
+    >>> accuracy(net, np.array([[2.0, 1.0], [3.0, 0.0]]), labels=np.array([0, 1]))
+    0.5
     """
+    labels = np.asarray(labels)
     if labels.shape != (len(x),):
         raise ValueError(f"labels must have shape ({len(x)},); received {labels.shape}")
     return float((net.forward(x).output.argmax(axis=1) == labels).mean())

@@ -73,6 +73,10 @@ def patient(name: str, *, seed: int, **changes: Any) -> networks.MLP:
     **changes
         Arguments of `gradutils.networks.MLP` that replace the patient's own.
 
+    Returns
+    -------
+    gradutils.networks.MLP
+
     Raises
     ------
     ValueError
@@ -115,6 +119,16 @@ def search_learning_rate(
     **options
         Passed on to `gradutils.networks.train`: optimizer, momentum, clip_norm, batch_size.
 
+    Returns
+    -------
+    LearningRateSearch
+
+    Raises
+    ------
+    ValueError
+        If there is no learning rate or no seed, `samples` is not a positive integer, or `train`
+        cannot use an option.
+
     Examples
     --------
     >>> arm = search_learning_rate(
@@ -124,6 +138,7 @@ def search_learning_rate(
     >>> arm.learning_rate, arm.accuracy.shape
     (0.01, (2, 1))
     """
+    _checks.callables(make=make)
     _checks.positive_integers(samples=samples)
     data = datasets.digits(np.random.default_rng(0))
     x, y = data.x_train[:samples], data.y_train[:samples]

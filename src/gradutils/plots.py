@@ -118,7 +118,7 @@ def _array(
     name: str, values: ArrayLike, *, axes: int | None = None, shape: tuple[int, ...] | None = None
 ) -> np.ndarray:
     """Return an array of numbers, one or more, checked against its number of axes or its shape."""
-    array = np.asarray(values, dtype=float)
+    array = _checks.numbers(name, values, float)
     if array.size == 0 or axes not in (None, array.ndim) or shape not in (None, array.shape):
         wanted = f"shape {shape}" if shape else f"numbers along {axes or 'any'} axes"
         raise ValueError(f"{name} must hold {wanted}; received shape {array.shape}")
@@ -179,6 +179,16 @@ def layer_profile(
     log : bool
         Logarithmic vertical axis.
 
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ValueError
+        If a series is not a row of numbers, a prediction has another length than its series, or a
+        regime is unknown.
+
     Examples
     --------
     >>> ax = layer_profile({"He": [1.0, 1.1, 0.9]}, ylabel="second moment")
@@ -225,6 +235,15 @@ def step_heatmap(
     limits : (float, float), optional
         log10 of the smallest and the largest norm of the colour scale.
 
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ValueError
+        If the norms are no table with one number or more.
+
     Examples
     --------
     >>> ax = step_heatmap([[1e-3, 1.0], [1e-4, 1.0]])
@@ -263,6 +282,11 @@ def activation_gallery(names: Sequence[str], *, limit: float = 4.0) -> np.ndarra
     -------
     ndarray of Axes, shape (len(names),)
 
+    Raises
+    ------
+    ValueError
+        If there is no name, a name is not in the table, or `limit` is not a positive number.
+
     Examples
     --------
     >>> axes = activation_gallery(["sigmoid", "tanh"])
@@ -281,8 +305,10 @@ def activation_gallery(names: Sequence[str], *, limit: float = 4.0) -> np.ndarra
     x = np.linspace(-limit, limit, 401)
     for ax, name, act in zip(axes.flat, names, table, strict=False):
         color = ACTIVATION_STYLES[name]["color"]
-        ax.plot(x, act.phi(x), color=color, label="function")
-        ax.plot(x, act.derivative(x), color=color, linestyle="--", label="slope")
+        with np.errstate(over="ignore"):  # far out, squares and exponentials may be infinite
+            function, slope = act.phi(x), act.derivative(x)
+        ax.plot(x, function, color=color, label="function")
+        ax.plot(x, slope, color=color, linestyle="--", label="slope")
         ax.text(0.04, 0.96, name, transform=ax.transAxes, va="top", color=color)
     for ax in axes.flat[len(names) :]:
         ax.set_axis_off()
@@ -311,6 +337,12 @@ def histogram_row(
     Returns
     -------
     ndarray of Axes, shape (len(samples),)
+
+    Raises
+    ------
+    ValueError
+        If there are no samples, one of them is empty or not finite, `bins` is not a positive
+        integer, or `limits` are not finite and in order.
 
     Examples
     --------
@@ -352,6 +384,15 @@ def phase_diagram(
     sigma_b : array_like, shape (rows,)
     chi : array_like, shape (rows, columns)
         Backward factor; the colour scale is symmetric about chi = 1.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ValueError
+        If the shapes do not fit, a number is not finite, or one of `chi` is not positive.
 
     Examples
     --------

@@ -284,6 +284,10 @@ def probe(
         Factor on the loss during the backward pass, divided out of all results. That of the
         optimiser by default, 1 if it has none.
 
+    Returns
+    -------
+    Probe
+
     Raises
     ------
     ValueError

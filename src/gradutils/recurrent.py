@@ -65,6 +65,13 @@ class RNN:
     b, c : ndarray, shapes (units,), (outputs,)
         Parameters; writable.
 
+    Raises
+    ------
+    ValueError
+        If an argument is not one of the above, or both or none of `seed` and `rng` are given.
+    TypeError
+        If the activation is neither a name nor a pair of callables.
+
     References
     ----------
     Pascanu, Mikolov and Bengio 2013; backpropagation through time: Rumelhart et al. 1986.
@@ -120,10 +127,20 @@ class RNN:
         x0 : ndarray, shape (batch, units), optional
             Initial states; zero by default.
 
+        Returns
+        -------
+        Run
+
         Raises
         ------
         ValueError
             If a shape does not fit, or u holds NaN or inf.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> RNN(2, 3, 1, seed=0).forward(np.ones((5, 7, 2))).states.shape
+        (5, 8, 3)
         """
         u = _checked_sequences(u, len(self.U))
         batch, time, _ = u.shape
@@ -146,6 +163,10 @@ class RNN:
         grad_output : ndarray, shape (batch, outputs)
             Derivative of the loss with respect to the output.
 
+        Returns
+        -------
+        Gradients
+
         Raises
         ------
         ValueError
@@ -160,7 +181,7 @@ class RNN:
         >>> gradients.delta.shape, [g.shape for g in gradients.weights]
         ((5, 7, 3), [(2, 3), (3, 3), (3, 1)])
         """
-        grad_output = np.asarray(grad_output, float)
+        grad_output = _checks.numbers("grad_output", grad_output, float)
         if grad_output.shape != run.output.shape:
             raise ValueError(
                 f"grad_output must have the output's shape {run.output.shape}; "
@@ -199,6 +220,11 @@ class RNN:
         ndarray, shape (time, units, units)
             Entry [t - 1, i, j] is the derivative of unit i at step t by unit j at step 0.
 
+        Raises
+        ------
+        ValueError
+            If a shape does not fit, or `u` holds NaN or inf.
+
         Examples
         --------
         >>> import numpy as np
@@ -207,7 +233,9 @@ class RNN:
         >>> np.linalg.svd(J[-1], compute_uv=False).round(12)
         array([1., 1., 1.])
         """
-        run = self.forward(np.asarray(u)[None], None if x0 is None else np.asarray(x0)[None])
+        run = self.forward(
+            _checks.numbers("u", u)[None], None if x0 is None else _checks.numbers("x0", x0)[None]
+        )
         steps = self.activation.derivative(run.pre[0])[:, :, None] * self.W.T  # dx_t/dx_{t-1}
         for t in range(1, len(steps)):
             steps[t] = steps[t] @ steps[t - 1]
@@ -242,6 +270,11 @@ class LSTM:
     ----------
     U, W, b : ndarray, shapes (inputs, 4 units), (units, 4 units), (4 units,)
         Parameters in the order i, f, c, o; writable.
+
+    Raises
+    ------
+    ValueError
+        If an argument is not one of the above, or both or none of `seed` and `rng` are given.
 
     References
     ----------
@@ -282,10 +315,20 @@ class LSTM:
         u : ndarray, shape (batch, time, inputs)
             Finite numbers.
 
+        Returns
+        -------
+        LSTMRun
+
         Raises
         ------
         ValueError
             If the shape does not fit, or u holds NaN or inf.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> LSTM(2, 3, seed=0).forward(np.ones((5, 7, 2))).c.shape
+        (5, 8, 3)
         """
         u = _checked_sequences(u, len(self.U))
         batch, time, _ = u.shape
@@ -310,6 +353,11 @@ class LSTM:
         ndarray, shape (time, units, units)
             Entry [t - 1, i, j] is the derivative of cell i at step t by cell j at step 0.
 
+        Raises
+        ------
+        ValueError
+            If the shape does not fit, or `u` holds NaN or inf.
+
         Examples
         --------
         >>> import numpy as np
@@ -318,7 +366,7 @@ class LSTM:
         array([[0.125, 0.   ],
                [0.   , 0.125]])
         """
-        run = self.forward(np.asarray(u)[None])
+        run = self.forward(_checks.numbers("u", u)[None])
         units = len(self.W)
         dc, dh = np.eye(units), np.zeros((units, units))
         jacobians = np.empty((len(u), units, units))
@@ -339,13 +387,26 @@ class LSTM:
 def spectral_radius(W: np.ndarray) -> float:
     """Return the largest modulus of the eigenvalues of a square matrix.
 
+    Parameters
+    ----------
+    W : ndarray, shape (units, units)
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If `W` is not square, or holds NaN or inf.
+
     Examples
     --------
     >>> import numpy as np
     >>> spectral_radius(np.array([[0.5, 100.0], [0.0, -0.9]]))
     0.9
     """
-    W = np.asarray(W)
+    W = _checks.numbers("W", W, float)
     if W.ndim != 2 or W.shape[0] != W.shape[1] or W.size == 0:
         raise ValueError(f"W must be a square matrix; received shape {W.shape}")
     _checks.finite_arrays(W=W)
@@ -353,7 +414,7 @@ def spectral_radius(W: np.ndarray) -> float:
 
 
 def _checked_sequences(u: np.ndarray, inputs: int) -> np.ndarray:
-    u = np.asarray(u, float)
+    u = _checks.numbers("u", u, float)
     if u.ndim != 3 or 0 in u.shape or u.shape[2] != inputs:
         raise ValueError(f"u must have shape (batch, time, {inputs}); received {u.shape}")
     _checks.finite_arrays(u=u)
@@ -361,7 +422,7 @@ def _checked_sequences(u: np.ndarray, inputs: int) -> np.ndarray:
 
 
 def _initial(x0: np.ndarray | None, shape: tuple[int, int]) -> np.ndarray:
-    x0 = np.zeros(shape) if x0 is None else np.asarray(x0, float)
+    x0 = np.zeros(shape) if x0 is None else _checks.numbers("x0", x0, float)
     if x0.shape != shape:
         raise ValueError(f"x0 must have shape {shape}; received {x0.shape}")
     return x0

@@ -197,7 +197,11 @@ def try_remedies(
     return outcomes
 
 
-def _outcome(row, treated, model, batch, loss, run, steps, untreated, seen, judge, wanted):
+def _outcome(
+    row: Any, treated: Any, model: Any, batch: Any, loss: Any, run: Any, steps: int,
+    untreated: Any, seen: Any, judge: Any, wanted: Any,
+) -> "Outcome":  # fmt: skip
+    """Try one treated model, and say whether it fares better than the untreated one."""
     patient = model if treated.model is None else treated.model
     batch = batch if treated.batch is None else treated.batch
     new_loss = loss if treated.loss is None else treated.loss
@@ -278,11 +282,11 @@ def _text(
             parts.append(f"the signal changes by {now:.1f} decades instead of {before:.1f}")
     steps = len(trial.losses) - 1
     if scale:
-        now, before = (f"{fall(t):.0%}" for t in (trial, untreated))
-        parts.append(f"{steps} steps remove {now} of the loss instead of {before}")
+        removed, instead = (f"{fall(t):.0%}" for t in (trial, untreated))
+        parts.append(f"{steps} steps remove {removed} of the loss instead of {instead}")
     else:
-        now, before = (f"{t.losses[-1]:.3g}" for t in (trial, untreated))
-        parts.append(f"loss after {steps} steps {now} instead of {before}")
+        reached, instead = (f"{t.losses[-1]:.3g}" for t in (trial, untreated))
+        parts.append(f"loss after {steps} steps {reached} instead of {instead}")
     return f"with {name}: {'; '.join(parts)}"
 
 

@@ -49,12 +49,22 @@ def gaussian_average(f: Function, q: float = 1.0) -> float:
     q : float
         Variance of the argument, >= 0.
 
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If `f` cannot be called, or `q` is negative or not finite.
+
     Examples
     --------
     >>> import numpy as np
     >>> f"{gaussian_average(lambda h: np.maximum(h, 0) ** 2, q=3.0):.12f}"
     '1.500000000000'
     """
+    _checks.callables(f=f)
     _checks.nonnegative(q=q)
     r, weights = _half_line(0)
     h = np.sqrt(q) * r
@@ -95,6 +105,17 @@ def second_moment_map(
     sigma_w, sigma_b : float
         Standard deviations of weights (per sqrt(fan-in)) and biases, >= 0.
 
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If a standard deviation is negative or above 1e6, or the activation is no name of the table.
+    TypeError
+        If the activation is neither a name nor a pair of callables.
+
     Examples
     --------
     >>> f"{second_moment_map('relu', 1.0, sigma_w=2**0.5):.6f}"
@@ -116,6 +137,10 @@ def fixed_point(activation: ActivationLike, sigma_w: float, sigma_b: float = 0.0
     activation : str or (callable, callable)
     sigma_w, sigma_b : float
         Standard deviations of weights (per sqrt(fan-in)) and biases, >= 0.
+
+    Returns
+    -------
+    float
 
     Raises
     ------
@@ -161,6 +186,17 @@ def chi(
     q : float, optional
         Second moment of the pre-activations; the fixed point q* by default.
 
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If a standard deviation is negative or above 1e6, or the activation is no name of the table.
+    TypeError
+        If the activation is neither a name nor a pair of callables.
+
     Examples
     --------
     >>> f"{chi('relu', 2**0.5):.6f}"
@@ -187,6 +223,10 @@ def critical_sigma_w(activation: ActivationLike, sigma_b: float = 0.0) -> float:
     activation : str or (callable, callable)
     sigma_b : float
         Standard deviation of the biases, >= 0.
+
+    Returns
+    -------
+    float
 
     Raises
     ------
@@ -229,6 +269,10 @@ def correlation_map(
     sigma_w, sigma_b : float
         Standard deviations of weights (per sqrt(fan-in)) and biases, >= 0.
 
+    Returns
+    -------
+    float
+
     Raises
     ------
     ValueError
@@ -260,7 +304,21 @@ def correlation_fixed_point(
     """Return c*, the correlation that two different inputs reach in a deep network.
 
     1 in the ordered phase, where the network forgets its input; below 1 in the chaotic phase.
-    Parameters and errors as in `correlation_map`.
+
+    Parameters
+    ----------
+    activation : str or (callable, callable)
+    sigma_w, sigma_b : float
+        Standard deviations of weights (per sqrt(fan-in)) and biases, >= 0.
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If q* is 0 or infinite: there is no signal to correlate.
 
     Examples
     --------
@@ -300,6 +358,13 @@ def depth_scale(activation: ActivationLike, sigma_w: float, sigma_b: float = 0.0
     float
         In layers.
 
+    Raises
+    ------
+    ValueError
+        If a standard deviation is negative or above 1e6, or the activation is no name of the table.
+    TypeError
+        If the activation is neither a name nor a pair of callables.
+
     Examples
     --------
     >>> f"{depth_scale('tanh', 1.0, sigma_b=0.05**0.5):.2f}"
@@ -325,6 +390,17 @@ def forward_gain(activation: ActivationLike) -> float:
     ----------
     activation : str or (callable, callable)
 
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If the activation is no name of the table.
+    TypeError
+        If the activation is neither a name nor a pair of callables.
+
     Examples
     --------
     >>> f"{forward_gain('relu'):.4f}"
@@ -342,6 +418,17 @@ def backward_factor(activation: ActivationLike) -> float:
     Parameters
     ----------
     activation : str or (callable, callable)
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    ValueError
+        If the activation is no name of the table.
+    TypeError
+        If the activation is neither a name nor a pair of callables.
 
     Examples
     --------

@@ -104,6 +104,15 @@ def test_non_finite_names_the_first_layer_and_nothing_else():
     assert "weights" in finding.evidence
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_loss_that_is_not_finite_over_finite_layers(value):
+    found = diagnose(net(3, "tanh", 1), X, Y, lambda y, p: keras.ops.mean(p**2) + value)
+    assert found.verdict == "non-finite"
+    (finding,) = found.findings
+    assert finding.layers == []
+    assert "the loss is not finite, every layer is" in finding.evidence
+
+
 def test_overflow_names_the_layer_whose_outputs_overflow_first():
     found = static(net(20, "relu", 60, dtype="mixed_float16"), X, Y)
     assert found.verdict == "non-finite"
