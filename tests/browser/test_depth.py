@@ -157,20 +157,17 @@ def test_profile_with_normalization_and_skips(script, name, normalization, resid
         ))  # fmt: skip
 
 
-@pytest.mark.parametrize("depth", [2, 3, 50, 100])
-def test_profile_of_every_depth(script, depth):
-    compare(script, settings(depth=depth, sigmaW=0.1))
-    compare(script, settings(depth=depth, sigmaW=1.0))
-
-
-@pytest.mark.parametrize("width", [16, 64, 128])
-def test_profile_of_every_width(script, width):
-    compare(script, settings(width=width, activation="relu", sigmaW=2**0.5, depth=10))
-
-
-@pytest.mark.parametrize("seed", [1, 50, 99])
-def test_profile_of_other_seeds(script, seed):
-    compare(script, settings(seed=seed))
+@pytest.mark.parametrize(
+    "changes",
+    [
+        *[{"depth": depth, "sigmaW": sigma_w} for depth in (2, 3, 100) for sigma_w in (0.1, 1.0)],
+        *[{"width": width, "activation": "relu", "sigmaW": 2**0.5} for width in (16, 64, 128)],
+        {"seed": 99},
+    ],
+    ids=str,
+)
+def test_profile_of_other_sizes_and_seeds(script, changes):
+    compare(script, settings(**changes))
 
 
 def test_a_deeper_network_has_the_same_first_layers(script):

@@ -87,11 +87,6 @@ def test_sigmoid_slope_keeps_its_relative_size_in_the_tails():
     assert ACTIVATIONS["sigmoid"].derivative(x) == pytest.approx(np.exp(x), rel=1e-12)
 
 
-def test_a_pair_of_callables_is_taken_as_it_is():
-    pair = (np.sin, np.cos)
-    assert activations.get(pair) == pair
-
-
 def test_unknown_name_lists_the_known_ones():
     with pytest.raises(ValueError, match=r"activation must be one of .*relu.*; received 'rleu'"):
         activations.get("rleu")

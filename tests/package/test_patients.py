@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from gradutils import datasets, networks
-from gradutils.patients import FAINT_LOSS_WEIGHT, PATIENTS, patient, search_learning_rate
+from gradutils.patients import FAINT_LOSS_WEIGHT, patient, search_learning_rate
 
 
 @pytest.fixture(scope="module")
@@ -46,11 +46,6 @@ def test_the_float16_patient_loses_its_gradient_to_rounding_alone(data):
     ]
     assert zeros[0] > 0.9
     assert zeros[1] < 0.01
-
-
-@pytest.mark.parametrize("name", PATIENTS)
-def test_patients_fit_the_digits(name, data):
-    assert patient(name, seed=0).forward(data[0][:4]).output.shape == (4, 10)
 
 
 def test_one_thing_can_be_changed(data):

@@ -99,18 +99,6 @@ def test_draws_are_seeded_and_follow_the_rules():
     assert lstm.W.std() == pytest.approx(sigma, rel=4 / np.sqrt(2 * lstm.W.size))
 
 
-def test_a_network_can_be_trained():
-    rng = np.random.default_rng(0)
-    u = rng.standard_normal((200, 4, 1))
-    y = u.sum(axis=1)
-    net = RNN(1, 1, 1, "linear", recurrent=0.5, seed=1)
-    history = networks.train(
-        net, u, y, loss=networks.squared_error, learning_rate=0.02, epochs=60, rng=rng
-    )
-    assert history[-1] < 1e-6 < history[0]
-    assert net.W.item() == pytest.approx(1, abs=1e-3)
-
-
 def test_overflow_is_a_result():
     net = RNN(1, 2, 1, "linear", seed=0)
     net.W *= 1e200
@@ -168,13 +156,6 @@ def test_lstm_equals_keras_forward_and_in_its_jacobian(keras):
     assert run.h[:, -1] == pytest.approx(h.numpy(), rel=1e-12)
     assert run.c[:, -1] == pytest.approx(c.numpy(), rel=1e-12)
     assert net.cell_jacobians(u[0])[-1] == pytest.approx(J, rel=1e-10, abs=1e-14)
-
-
-def test_lstm_gates_alone():
-    # Without weights the forget gates are all sigmoid(bias), and no other path exists.
-    net = LSTM(1, 3, forget_bias=1.0, recurrent=0.0, kernel=0.0, seed=0)
-    J = net.cell_jacobians(np.ones((20, 1)))
-    assert J[-1] == pytest.approx(np.eye(3) / (1 + np.exp(-1)) ** 20, rel=1e-12)
 
 
 @pytest.mark.parametrize(
