@@ -12,7 +12,8 @@ from sphinx.util.math import get_node_equation_number
 CONVERTER = LatexToMathML(annotation=True, xml_namespace=True, fancy_error=False)
 FONT = "latin-modern-math.woff2"
 #: Brackets that grow, as those of \left and \right do: the others say that they may not.
-STRETCHED = re.compile(r'<mo(?![^>]*stretchy="false")([^>]*)>([()\[\]{}|‖⟨⟩⌈⌉⌊⌋])</mo>')
+BRACKET = re.compile(r'<mo(?![^>]*stretchy="false")([^>]*)>([()\[\]{}⟨⟩⌈⌉⌊⌋])</mo>')
+BAR = re.compile(r'<mo(?![^>]*stretchy="false")([^>]*)>([|‖])</mo>')
 OVERLINE = '<mo stretchy="true">\N{COMBINING LOW LINE}</mo></mover>'
 
 
@@ -40,7 +41,9 @@ def mathml(tex, is_display, page):
         raise ExtensionError(f"{page}: the formula {tex!r} cannot be set: {error}") from error
     formula = formula.replace("&ApplyFunction;", "&#x2061;")  # XML has no entity of that name
     formula = formula.replace(OVERLINE, OVERLINE.replace("\N{COMBINING LOW LINE}", "\N{OVERLINE}"))
-    return STRETCHED.sub(r'<mo class="stretched"\1>\2</mo>', formula)
+    formula = formula.replace(">⊙</mo>", ' largeop="false">⊙</mo>')  # Firefox would enlarge it
+    formula = BAR.sub(r'<mo class="stretched bar"\1>\2</mo>', formula)
+    return BRACKET.sub(r'<mo class="stretched"\1>\2</mo>', formula)
 
 
 def inline(translator, node):

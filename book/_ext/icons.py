@@ -21,7 +21,7 @@ def shapes():
 
 def drawn(text):
     """Return a page with its icons as drawings, without the script that would draw them."""
-    text = re.sub(rf'\s*<script src="[^"]*{SCRIPT}[^"]*"></script>', "", text)
+    text = re.sub(rf'\s*<script [^>]*src="[^"]*{SCRIPT}[^"]*"></script>', "", text)
     return ICON.sub(drawing, text)
 
 

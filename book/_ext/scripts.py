@@ -19,7 +19,10 @@ def setup(app):
 
 
 def deferred(text):
-    """Return a page whose scripts wait for the document, without one that could not."""
+    """Return a page whose scripts with a file, and those that need one of these, wait for it."""
     text = re.sub(r"<script (?![^>]*\b(?:defer|async)\b)([^>]*src=)", r"<script defer \1", text)
-    # It names the page for the theme's menu of versions, which the book does not have.
-    return re.sub(r"\s*<script>DOCUMENTATION_OPTIONS\.pagename = [^<]*</script>", "", text)
+    return re.sub(
+        r"<script>(DOCUMENTATION_OPTIONS\.[^<]*)</script>",
+        r'<script>addEventListener("DOMContentLoaded", () => { \1 });</script>',
+        text,
+    )
