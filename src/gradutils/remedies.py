@@ -98,7 +98,7 @@ class Treated(NamedTuple):
     unit than before. name and advice replace those of the row.
     """
 
-    model: keras.Model | None = None
+    model: "keras.Model | None" = None
     batch: _Batch | None = None
     loss: Any = None
     optimizer: Callable[[Any, list[keras.Variable]], Any] | None = None
