@@ -250,22 +250,38 @@ def fall(trial: Trial) -> float:
 
 
 def falls_faster(untreated: Trial, trial: Trial) -> bool:
-    """Whether the loss falls by more than 1 %, and at least twice as fast as without the remedy."""
+    """Whether the loss falls by more than 1 %, and at least twice as fast as without the remedy.
+
+    Parameters
+    ----------
+    untreated, trial : gradutils.trials.Trial
+
+    Returns
+    -------
+    bool
+        False if the loss with the remedy leaves the finite numbers.
+    """
     before, now = fall(untreated), fall(trial)
     if not np.isfinite(trial.losses).all() or now <= LEAST_FALL:
         return False
-    if not np.isfinite(before) or before <= 0:
+    if not before > 0:  # NaN as well
         return True
-    return _rate(now) >= FASTER * _rate(before)
-
-
-def _rate(removed: float) -> float:
-    """Decades by which the loss falls; infinite once it is zero or negative."""
-    return -np.log10(1 - removed) if removed < 1 else np.inf
+    if max(before, now) < 1:
+        before, now = -np.log10(1 - before), -np.log10(1 - now)  # in decades
+    return now >= FASTER * before
 
 
 def closes_gap(untreated: Trial, trial: Trial) -> bool:
-    """Whether the loss in inference comes near that in training, twice as near as without."""
+    """Whether the loss in inference comes near that in training, or twice as near as without.
+
+    Parameters
+    ----------
+    untreated, trial : gradutils.trials.Trial
+
+    Returns
+    -------
+    bool
+    """
     with np.errstate(divide="ignore", invalid="ignore"):
         before = untreated.inference_losses[1] / untreated.losses[-1]
         now = trial.inference_losses[1] / trial.losses[-1]
@@ -282,12 +298,22 @@ def _text(
             parts.append(f"the signal changes by {now:.1f} decades instead of {before:.1f}")
     steps = len(trial.losses) - 1
     if scale:
-        removed, instead = (f"{fall(t):.0%}" for t in (trial, untreated))
-        parts.append(f"{steps} steps remove {removed} of the loss instead of {instead}")
+        parts.append(
+            f"in {steps} steps the loss {_change(trial)}; without, it {_change(untreated)}"
+        )
     else:
-        reached, instead = (f"{t.losses[-1]:.3g}" for t in (trial, untreated))
-        parts.append(f"loss after {steps} steps {reached} instead of {instead}")
+        now, before = (f"{t.losses[-1]:.3g}" for t in (trial, untreated))
+        parts.append(f"loss after {steps} steps {now} instead of {before}")
     return f"with {name}: {'; '.join(parts)}"
+
+
+def _change(trial: Trial) -> str:
+    removed = fall(trial)
+    if not np.isfinite(removed):
+        return "ends in NaN or inf"
+    if removed < -1:
+        return f"grows {trial.losses[-1] / abs(trial.losses[0]):.1e} times"
+    return f"{'falls' if removed >= 0 else 'grows'} by {abs(removed):.0%}"
 
 
 def _decades(seen: Probe) -> float:
@@ -634,26 +660,12 @@ def less_momentum(patient: Patient) -> Iterator[Treated]:
     found = [
         layer
         for layer in patient.model._flatten_layers()
-        if isinstance(layer, keras.layers.BatchNormalization) and layer.momentum > 0.9
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.momentum > 0.5
     ]
     for layer in found:
-        _set(patient.undo, layer, "momentum", 0.9)
+        _set(patient.undo, layer, "momentum", 0.5)
     if found:
         yield Treated(retrace=True)
-
-
-def small_penalty(patient: Patient) -> Iterator[Treated]:
-    """Factors of the regularisers at 1e-4 at most."""
-    found = False
-    for layer in patient.model._flatten_layers():
-        for name in ("kernel_regularizer", "bias_regularizer", "activity_regularizer"):
-            regularizer = getattr(layer, name, None)
-            for factor in ("l1", "l2"):
-                if getattr(regularizer, factor, None) and getattr(regularizer, factor) > 1e-4:
-                    _set(patient.undo, regularizer, factor, 1e-4)
-                    found = True
-    if found:
-        yield Treated(retrace=True, scale=True)
 
 
 def _hidden(patient: Patient) -> list[keras.Layer]:
@@ -739,8 +751,6 @@ REMEDIES = (
     Remedy("a loss scale", ("G10", "G14", "G22"),
            "Scale the loss: keras.optimizers.LossScaleOptimizer.", loss_scale, falls_faster),
     Remedy("the bad rows dropped", ("G13",), "Drop these rows.", drop_rows, falls_faster),
-    Remedy("a momentum of 0.9 in batch normalisation", ("G35",),
-           "Lower the momentum of the batch normalisation to 0.9.", less_momentum, closes_gap),
-    Remedy("weaker regularisers", ("G31",), "Lower the factor of the regulariser, to 1e-4 for a "
-           "start.", small_penalty, falls_faster),
+    Remedy("a momentum of 0.5 in batch normalisation", ("G35",),
+           "Lower the momentum of the batch normalisation, to 0.9, or 0.5 for few steps.", less_momentum, closes_gap),
 )  # fmt: skip
