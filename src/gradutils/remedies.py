@@ -293,9 +293,11 @@ def _text(
 ) -> str:
     parts = []
     if after is not None:
-        now, before = _decades(after), _decades(seen)
-        if abs(before) >= 1 and abs(now - before) >= 0.1:
-            parts.append(f"the signal changes by {now:.1f} decades instead of {before:.1f}")
+        decades = _decades(after), _decades(seen)
+        if abs(decades[1]) >= 1 and abs(decades[0] - decades[1]) >= 0.1:
+            parts.append(
+                f"the signal changes by {decades[0]:.1f} decades instead of {decades[1]:.1f}"
+            )
     steps = len(trial.losses) - 1
     if scale:
         parts.append(
@@ -752,5 +754,6 @@ REMEDIES = (
            "Scale the loss: keras.optimizers.LossScaleOptimizer.", loss_scale, falls_faster),
     Remedy("the bad rows dropped", ("G13",), "Drop these rows.", drop_rows, falls_faster),
     Remedy("a momentum of 0.5 in batch normalisation", ("G35",),
-           "Lower the momentum of the batch normalisation, to 0.9, or 0.5 for few steps.", less_momentum, closes_gap),
+           "Lower the momentum of the batch normalisation, to 0.9, or 0.5 for few steps.",
+           less_momentum, closes_gap),
 )  # fmt: skip
