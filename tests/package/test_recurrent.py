@@ -47,21 +47,6 @@ def test_backward_equals_finite_differences(activation):
             assert gradient[index] == pytest.approx(slope, rel=1e-5, abs=1e-9)
 
 
-def test_delta_is_the_derivative_by_the_preactivations_of_each_step():
-    # A change of u_t acts on h_t alone if U = I: dL/du_t is delta_t.
-    net, _, y = small()
-    net.U = np.eye(3)
-    u = np.random.default_rng(2).standard_normal((4, 6, 3))
-    run = net.forward(u)
-    delta = net.backward(run, networks.squared_error(run.output, y)[1]).delta
-    for index in [(0, 0, 0), (1, 3, 2), (3, 5, 1)]:
-        up, down = u.copy(), u.copy()
-        up[index] += 1e-5
-        down[index] -= 1e-5
-        slope = (loss_of(net, up, y) - loss_of(net, down, y)) / 2e-5
-        assert delta[index] == pytest.approx(slope, rel=1e-6)
-
-
 def test_the_signal_at_step_0_is_the_last_one_times_the_jacobian():
     net, u, y = small("sigmoid")
     run = net.forward(u)
