@@ -9,7 +9,7 @@ HTML := _build/html
 BUILT := _build/.complete
 PAPER := _build/paper
 EBOOK := _build/ebook
-BOOK_SOURCES := _config.yml _toc.yml $(shell find book src notebooks -type f \
+BOOK_SOURCES := _config.yml _toc.yml $(shell find book src notebooks tools -type f \
 	-not -path '*/.ipynb_checkpoints/*' -not -path '*/__pycache__/*' -not -path '*/node_modules/*')
 
 .DEFAULT_GOAL := help

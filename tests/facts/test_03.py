@@ -182,6 +182,3 @@ def test_weight_gradients_look_flat_while_the_backward_signal_dies():
         weight.append(np.log(norm(g.weights[0]) / norm(g.weights[-1])))
     assert np.mean(backward) == pytest.approx(-29 / 2 * np.log(2) - 0.57, abs=5 * 0.14)
     assert abs(np.mean(weight)) < 2 * 5 * 0.14
-
-
-# Regularisation adds to the gradient; it does not restore the data's part
