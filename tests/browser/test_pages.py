@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests.book.built import DOCUMENTS
+
 CHAPTER = "notebooks/05_signal_propagation.html"
 BLOCKS = "[...document.querySelectorAll('pre, .cell_output > .output')]"
 #: Blocks of code and output whose reachability by the keyboard is not that of their scrolling.
@@ -24,6 +26,17 @@ def test_the_blocks_that_scroll_can_be_reached_and_no_others(chapter):
     )
     chapter.wait_for_timeout(600)  # the theme waits for 300 ms
     assert chapter.evaluate(WRONG) == 0
+
+
+def test_no_page_is_wider_than_a_phone(browser, book):
+    page = browser.new_page(viewport={"width": 390, "height": 800})
+    wide = {}
+    for document in DOCUMENTS:
+        page.goto(f"{book}/{document}.html")
+        if (width := page.evaluate("document.documentElement.scrollWidth")) > 390:
+            wide[document] = width
+    page.close()
+    assert wide == {}
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
