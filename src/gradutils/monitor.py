@@ -3,23 +3,91 @@
 Needs Keras 3 on TensorFlow (``pip install '.[keras]'``).
 """
 
+import inspect
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from gradutils import _checks
 from gradutils._keras import keras, tf
+from gradutils.diagnosis import Diagnosis, diagnose
 from gradutils.probes import Probe, probe
+from gradutils.trials import sandbox
 
 _ROWS = 256  # The buffer in the graph holds this many steps between two readings.
+_ROWS_TOLD = 5  # An alarm names this many rows at most.
 _NO_GRADIENT = -1.0  # This stands in the buffer where a layer had no gradient: no norm is negative.
 # A float32 sum of squares outside these limits may have lost small terms or overflowed.
 _SMALLEST_SQUARES, _LARGEST_SQUARES = 1e-30, 1e30
 
 Alarm = str | Callable[[str, int, float], None]
+
+
+class _BadBatch(NamedTuple):
+    """A batch by the names of its parts, and the values that the model's variables had then."""
+
+    data: dict[str, Any]
+    values: list[np.ndarray]
+
+
+class _Witness:
+    """Keeps the first batch whose gradient is not finite.
+
+    It learns of a batch where `compute_loss` is called, and is asked before the weights change. A
+    step copies nothing as long as all its gradients are finite.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self.model, self.batch = model, dict[str, Any]()
+        self.kept: _BadBatch | None = None
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Learn the batch of every loss that is computed, or traced, inside the block."""
+        compute_loss, own = self.model.compute_loss, self.model.__dict__.get("compute_loss")
+        signature = inspect.signature(compute_loss)
+
+        def learning(*args: Any, **kwargs: Any) -> Any:
+            given = signature.bind(*args, **kwargs).arguments
+            parts = {name: given.get(name) for name in ("x", "y", "sample_weight")}
+            self.batch = {name: part for name, part in parts.items() if part is not None}
+            return compute_loss(*args, **kwargs)
+
+        self.model.__dict__["compute_loss"] = learning
+        try:
+            yield
+        finally:
+            self.batch = {}
+            del self.model.__dict__["compute_loss"]
+            if own is not None:
+                self.model.__dict__["compute_loss"] = own
+
+    def keep_if_bad(self, norms: tf.Tensor) -> list[tf.Tensor]:
+        """Keep the batch if a norm is not finite; return what must be done before the update.
+
+        Nothing is kept where XLA compiles the step, which cannot call back; of several replicas,
+        each of which sees a part of the batch; and of sparse or ragged data.
+        """
+        batch, parts = self.batch, keras.tree.flatten(self.batch)
+        dense = all(tf.is_tensor(part) and hasattr(part, "shape") for part in parts)
+        dense &= not any(isinstance(p, tf.SparseTensor | tf.RaggedTensor) for p in parts)
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        if not parts or not dense or replicas > 1 or self.model.jit_compile:
+            return []
+
+        def keep(*arrays: tf.Tensor) -> np.int32:
+            if self.kept is None:
+                data = keras.tree.pack_sequence_as(batch, [a.numpy() for a in arrays])
+                values = [keras.ops.convert_to_numpy(v) for v in self.model.variables]
+                self.kept = _BadBatch(data, values)
+            return np.int32(0)
+
+        bad = ~tf.reduce_all(tf.math.is_finite(norms))
+        zero = tf.constant(0)
+        return [tf.cond(bad, lambda: tf.py_function(keep, parts, tf.int32), lambda: zero)]
 
 
 class _Recorder:
@@ -29,8 +97,14 @@ class _Recorder:
     for each layer.
     """
 
-    def __init__(self, optimizer: keras.Optimizer, model: keras.Model, update_ratio: bool) -> None:
-        self.optimizer, self.update_ratio = optimizer, update_ratio
+    def __init__(
+        self,
+        optimizer: keras.Optimizer,
+        model: keras.Model,
+        update_ratio: bool,
+        witness: _Witness | None,
+    ) -> None:
+        self.optimizer, self.update_ratio, self.witness = optimizer, update_ratio, witness
         self.densify = bool(model.jit_compile)  # XLA cannot compile tf.unique.
         self.layer_names: list[str] = []
         self.rows = max(_ROWS, 2 * model.steps_per_execution)
@@ -66,7 +140,8 @@ class _Recorder:
                     self._allocate(self.layer_names)
             norms = self._gradient_norms(grads, variables)
             before = [tf.identity(v.value) for v in variables] if self.update_ratio else []
-            result = apply(grads, variables)
+            with tf.control_dependencies(self.witness.keep_if_bad(norms) if self.witness else []):
+                result = apply(grads, variables)
             self._write(tf.concat([norms, self._update_ratios(before, variables)], axis=0))
             return result
 
@@ -197,7 +272,8 @@ class GradientMonitor(keras.callbacks.Callback):
         What to do at the first norm that is not finite or exceeds `limit`: warn; warn and stop
         training after this step; raise FloatingPointError; or call with the layer's name, the step
         and the norm. Checked after every recorded step, done once in a monitor's life. A layer
-        without a gradient, such as a head without a loss, raises no alarm.
+        without a gradient, such as a head without a loss, raises no alarm. A norm that is not
+        finite is looked into: see Notes.
     limit : float
         Norm above which `on_alarm` acts.
     live : bool
@@ -218,6 +294,8 @@ class GradientMonitor(keras.callbacks.Callback):
     update_ratios : ndarray, shape (recorded, layers)
     probes : dict of int to gradutils.probes.Probe
         The probes, by the number of steps done before.
+    diagnosis : gradutils.diagnosis.Diagnosis or None
+        That of the first batch whose gradient was not finite, with `on_alarm`.
 
     Raises
     ------
@@ -229,9 +307,16 @@ class GradientMonitor(keras.callbacks.Callback):
     At every epoch's end `logs` receives means over the epoch's recorded steps: `grad/norm`, the
     norm over all layers; `grad/first` and `grad/last`, those of the first and the last layer with
     a gradient; with `log_layers`, `grad/layers/NAME` for every layer, NaN for one without a
-    gradient. List the monitor before the callbacks that read them: CSVLogger, TensorBoard. A step
-    that raises ends `fit` without `on_train_end`; the optimiser is as it was all the same, because
-    it is changed during the training function's calls only.
+    gradient. List the monitor before the callbacks that read them: CSVLogger, TensorBoard.
+
+    With `on_alarm`, the first batch whose gradient is not finite is kept, with the weights before
+    the step that it spoils. The alarm names the rows of the batch that give it alone, and the
+    first layer and operation where a number is not finite; `diagnosis` has the rest. This needs a
+    model that calls `compute_loss` in its step, dense data, one replica, and no XLA; elsewhere
+    the alarm names the layer and the step only.
+
+    A step that raises ends `fit` without `on_train_end`; the optimiser is as it was all the same,
+    because it is changed during the training function's calls only.
 
     Examples
     --------
@@ -270,6 +355,8 @@ class GradientMonitor(keras.callbacks.Callback):
         self._steps: list[int] = []
         self._step = self._unread = self._epoch_start = 0
         self._alarm_given = self._silence_told = False
+        self._witness: _Witness | None = None
+        self.diagnosis: Diagnosis | None = None
         self._plain_function: Any = None
         self._recording_function: Any = None
         self._display: Any = None
@@ -333,7 +420,10 @@ class GradientMonitor(keras.callbacks.Callback):
         attributes = {id(value): value for value in vars(self.model).values()}.values()
         found = self.optimizers or [v for v in attributes if isinstance(v, keras.Optimizer)]
         if not self._recorders:
-            self._recorders = [_Recorder(o, self.model, self.update_ratio) for o in found]
+            self._witness = _Witness(self.model) if self.on_alarm else None
+            self._recorders = [
+                _Recorder(o, self.model, self.update_ratio, self._witness) for o in found
+            ]
         if [r.optimizer for r in self._recorders] != list(found):
             raise ValueError(
                 "the monitor has recorded another optimiser: make a new GradientMonitor"
@@ -375,10 +465,12 @@ class GradientMonitor(keras.callbacks.Callback):
         with ExitStack() as hooks:
             for recorder in self._recorders:
                 hooks.enter_context(recorder.hooked())
+            if self._witness:
+                hooks.enter_context(self._witness.watching())
             yield
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        """Count the steps that were done, and look at what was recorded of them."""
+        """Take note of the steps that were done."""
         done = batch - self._first_batch + 1
         if self._recorded and done > 1:
             # The last execution of an epoch may hold fewer steps than it reports.
@@ -448,20 +540,22 @@ class GradientMonitor(keras.callbacks.Callback):
         return max((recorder.written() for recorder in self._recorders), default=0)
 
     def _finish(self, done: int, recorded: bool) -> None:
-        """Count steps that were done; then read, check and probe as far as it is time to."""
+        """Count steps that were done; then read, check and probe, each if it is time to."""
         before, self._step = self._step, self._step + done
         if recorded:
             self._steps += range(before, self._step)
             self._unread += done
-        if self._unread and self.on_alarm:
+        if self.on_alarm and self._unread:
             self._check_alarm(self._read())
-        elif self._unread > _ROWS // 2:
+        if self._unread > _ROWS // 2:
             self._read()
-        if (
-            self.probe_every
-            and self.probe_data
-            and before // self.probe_every != self._step // self.probe_every
-        ):
+        self._probe_if_due(before)
+
+    def _probe_if_due(self, before: int) -> None:
+        """Probe the model if a multiple of `probe_every` lies between the old and the new step."""
+        if not self.probe_every or self.probe_data is None:
+            return
+        if before // self.probe_every != self._step // self.probe_every:
             self.probes[self._step] = probe(self.model, *self.probe_data)
 
     def _check_alarm(self, blocks: list[np.ndarray]) -> None:
@@ -480,6 +574,8 @@ class GradientMonitor(keras.callbacks.Callback):
 
     def _give_alarm(self, layer: str, step: int, norm: float) -> None:
         message = f"gradient norm {norm:.3g} in layer {layer} at step {step}"
+        if not np.isfinite(norm):
+            message += f"; {self._where_numbers_end()}"
         if callable(self.on_alarm):
             self.on_alarm(layer, step, norm)
         elif self.on_alarm == "raise":
@@ -487,6 +583,25 @@ class GradientMonitor(keras.callbacks.Callback):
         else:
             warnings.warn(message, stacklevel=2)
         self.model.stop_training |= self.on_alarm == "stop"
+
+    def _where_numbers_end(self) -> str:
+        """Put the weights before the bad step back for a moment, and diagnose its batch."""
+        kept = self._witness.kept if self._witness else None
+        if kept is None:
+            return "its batch could not be kept, but gradutils.diagnosis.diagnose looks into one"
+        with sandbox(self.model):
+            for variable, value in zip(self.model.variables, kept.values, strict=True):
+                variable.assign(value)
+            try:
+                batch = tuple(kept.data.get(name) for name in ("x", "y", "sample_weight"))
+                data = tf.data.Dataset.from_tensors(tuple(p for p in batch if p is not None))
+                self.diagnosis = diagnose(self.model, data, look_ahead=0, try_remedies=False)
+            except ValueError as error:  # The data themselves are not finite.
+                return str(error)
+            rows = _rows_that_are_bad_alone(self.model, kept)
+        found = [f for f in self.diagnosis.findings if f.kind == "non-finite"]
+        places = [f"{f.evidence}. {f.remedy}" for f in found[:1]]
+        return "; ".join([*rows, *places])
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Write the epoch's means into `logs`; redraw the live picture."""
@@ -567,6 +682,24 @@ class GradientMonitor(keras.callbacks.Callback):
         if not self.norms.size:
             raise ValueError("the monitor has recorded nothing to plot: train the model first")
         return plots.step_heatmap(self.norms, xlabel="recorded step", ax=ax)
+
+
+def _rows_that_are_bad_alone(model: keras.Model, bad: _BadBatch) -> list[str]:
+    """Tell which rows of a batch have a gradient that is not finite, each taken alone."""
+    samples, rows = len(keras.tree.flatten(bad.data)[0]), []
+    for i in range(samples):
+        row = keras.tree.map_structure(lambda part, i=i: part[i : i + 1], bad.data)
+        x, y, weight = (row.get(name) for name in ("x", "y", "sample_weight"))
+        with tf.GradientTape() as tape:
+            loss = model.compute_loss(x, y, model(x, training=True), weight)
+        gradients = tape.gradient(loss, [v.value for v in model.trainable_variables])
+        dense = [tf.convert_to_tensor(g) for g in gradients if g is not None]
+        if not all(bool(tf.reduce_all(tf.math.is_finite(g))) for g in dense):
+            rows.append(i)
+    if len(rows) == samples:
+        return [f"each of the batch's {samples} rows alone gives it"]
+    named = ", ".join(map(str, rows[:_ROWS_TOLD])) + (" and more" * (len(rows) > _ROWS_TOLD))
+    return [f"of the batch's {samples} rows, alone give it: {named}"] if rows else []
 
 
 def _check_options(

@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "probes": {"_keras"},
     "trials": {"_keras", "probes"},
     "remedies": {"_keras", "probes", "trials"},
-    "monitor": {"_keras", "probes", "plots"},
+    "monitor": {"_keras", "probes", "diagnosis", "trials", "plots"},
     "checks": {"probes", "trials"},
     "diagnosis": {"_keras", "probes", "trials", "remedies", "checks", "plots"},
     "plots": {"activations", "matplotlib"},

@@ -427,6 +427,65 @@ def test_a_gradient_that_is_nan_raises_the_alarm_and_stands_in_the_logs():
     assert np.isfinite(history.history["grad/first"]).tolist() == [False]
 
 
+class Length(layers.Layer):
+    """The Euclidean length of each row, whose derivative is undefined at a row of zeros."""
+
+    def call(self, x):
+        return keras.ops.sqrt(keras.ops.sum(x**2, axis=-1, keepdims=True))
+
+
+def with_a_length(**compiled):
+    keras.utils.set_random_seed(0)
+    body = [layers.Dense(4, use_bias=False, name="below"), Length(name="length")]
+    model = keras.Sequential([keras.Input((6,)), *body, layers.Dense(1)], name="net")
+    model.compile("sgd", "mse", **compiled)
+    return model
+
+
+@pytest.mark.parametrize(
+    "compiled", [{}, {"run_eagerly": True}, {"steps_per_execution": 2}], ids=["graph", "eager", "2"]
+)
+def test_the_alarm_names_the_row_and_the_operation_where_numbers_end(compiled):
+    x = DATA["mlp"].copy()
+    x[[37, 45]] = 0  # rows 5 and 13 of the third batch of 16
+    model, monitor = with_a_length(**compiled), GradientMonitor(on_alarm="stop")
+    with pytest.warns(UserWarning, match="gradient norm nan in layer net/below at step 2") as told:
+        model.fit(x, Y, batch_size=16, shuffle=False, verbose=0, callbacks=[monitor])
+    (message,) = [str(w.message) for w in told if w.category is UserWarning]
+    assert "of the batch's 16 rows, alone give it: 5, 13;" in message
+    assert "first in the backward signal of net/below" in message
+    assert "derivative that is undefined" in message
+    assert monitor.diagnosis.verdict == "non-finite"
+    # The look at the batch took nothing back of what the spoilt step did, and left no hook.
+    assert np.isnan(values(model.trainable_variables)[0]).any()
+    assert not {"compute_loss", "apply"} & (vars(model).keys() | vars(model.optimizer).keys())
+
+
+def test_the_alarm_in_a_loop_of_ones_own_names_the_row_too():
+    x = DATA["mlp"][:16].copy()
+    x[3] = 0
+    model, monitor = with_a_length(), GradientMonitor(on_alarm="raise")
+    refusal = pytest.raises(FloatingPointError, match="alone give it: 3; ")
+    with refusal, monitor.training_step(model):
+        model.train_on_batch(x, Y[:16])
+
+
+def test_the_alarm_says_so_where_the_data_are_not_finite():
+    x = DATA["mlp"].copy()
+    x[0, 0] = np.nan
+    model = build()
+    with pytest.raises(FloatingPointError, match="at step 0; .*NaN"):
+        model.fit(x, Y, verbose=0, shuffle=False, callbacks=[GradientMonitor(on_alarm="raise")])
+
+
+def test_the_alarm_says_so_where_no_batch_can_be_kept():
+    model = EverySecondStep()  # Its train_step calls no compute_loss.
+    model.compile("sgd")
+    x = np.full((16, 6), np.inf, "float32")
+    with pytest.raises(FloatingPointError, match="batch could not be kept, but .* looks into one"):
+        model.fit(x, Y[:16], verbose=0, callbacks=[GradientMonitor(on_alarm="raise")], epochs=2)
+
+
 class EverySecondStep(keras.Model):
     """A train_step that calls its optimiser at every second step only."""
 
