@@ -3,7 +3,7 @@
 import posixpath
 from urllib.parse import unquote, urlsplit
 from xml.etree import ElementTree
-from zipfile import ZIP_STORED, ZipFile
+from zipfile import ZipFile
 
 import pytest
 
@@ -12,7 +12,6 @@ from tools import ROOT
 from tools.offline import NAME
 
 BOOK = ROOT / "dist" / f"{NAME}.epub"
-MAX_BYTES = 10_000_000
 XHTML = "{http://www.w3.org/1999/xhtml}"
 MATHML = "{http://www.w3.org/1998/Math/MathML}"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -40,13 +39,6 @@ def pages(packed):
 def package(packed):
     """The list of what is in the book, and in which order."""
     return ElementTree.fromstring(packed.read("content.opf"))
-
-
-def test_the_file_says_first_what_it_is(packed):
-    first = packed.infolist()[0]
-    assert (first.filename, first.compress_type) == ("mimetype", ZIP_STORED)
-    assert packed.read("mimetype") == b"application/epub+zip"
-    assert BOOK.stat().st_size < MAX_BYTES
 
 
 def test_the_list_of_contents_names_every_file_and_no_other(packed, package):

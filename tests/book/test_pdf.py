@@ -76,14 +76,6 @@ def test_every_sign_has_a_shape():
     assert "Missing character" not in LOG.read_text("utf-8", errors="replace")
 
 
-def test_all_fonts_are_embedded(pages):
-    fonts = poppler("pdffonts", str(PDF)).splitlines()[2:]
-    embedded = [
-        re.search(r" (yes|no) +(?:yes|no) +(?:yes|no) +\d+ +\d+$", line)[1] for line in fonts
-    ]
-    assert set(embedded) == {"yes"}
-
-
 def test_no_page_is_empty_and_the_file_is_small_enough(pages):
     assert [number for number, text in enumerate(pages, 1) if len(text.split()) < 5] == []
     assert PDF.stat().st_size < MAX_BYTES

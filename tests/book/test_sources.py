@@ -1,4 +1,4 @@
-"""The sources of the pages: links, spelling, citations, and the table of contents."""
+"""The sources of the pages: links, spelling, and the table of contents."""
 
 import re
 from urllib.parse import unquote, urlsplit
@@ -62,32 +62,3 @@ def test_the_text_spells_ise_where_code_spells_ize():
         for name, text in markdown_sources()
     }
     assert {name: words for name, words in found.items() if words} == {}
-
-
-def test_links_to_the_web_are_encrypted():
-    plain = [
-        f"{name}: {link}"
-        for name, text in markdown_sources()
-        for link in re.findall(r"http://[^\s)>\"]+", without_code(text))
-        if urlsplit(link).hostname not in ("localhost", "127.0.0.1")
-    ]
-    assert plain == []
-
-
-def bibliography():
-    """Return the keys of the bibliography, with repetitions."""
-    text = (ROOT / "book" / "references.bib").read_text("utf-8")
-    return re.findall(r"^\s*@\w+\s*\{\s*([^,\s]+)", text, flags=re.M)
-
-
-def test_every_citation_is_in_the_bibliography_and_every_entry_is_listed():
-    keys = bibliography()
-    assert len(keys) == len(set(keys)), "a key is there twice"
-    cited, listed = set(), False
-    for name, text in markdown_sources():
-        for group in re.findall(r"\{cite(?::\w+)?\}`([^`]+)`", text):
-            used = {key.strip() for key in group.split(",")}
-            assert used <= set(keys), f"{name}: {used - set(keys)}"
-            cited |= used
-        listed = listed or bool(re.search(r"\{bibliography\}[^`]*:(?:all|filter): ?", text))
-    assert listed or set(keys) <= cited, f"never cited: {set(keys) - cited}"
