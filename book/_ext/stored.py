@@ -2,13 +2,13 @@
 
     {stored}`16:for-bias-in-0-0-1:bias 0…10^`
 
-stands for the number that follows "bias 0…10^" in what cell `for-bias-in-0-0-1` of chapter 16
-printed, where "…" is anything on the same line. So the page changes with the notebook, and a
-reference to which nothing answers is a warning.
+is the number after "bias 0…10^" in what that cell of chapter 16 printed, where "…" is anything on
+the same line. So the page changes with the notebook; a reference that finds nothing is a warning.
 """
 
 import json
 import re
+from decimal import Decimal
 from pathlib import Path
 
 from docutils import nodes
@@ -54,9 +54,9 @@ def shown(number):
     """Yield a number as nodes: 4.4e-12 as 4.4 times ten to the power of -12, 8.1e-01 as 0.81."""
     digits, exponent, power, rest = number.groups()
     if exponent and abs(int(exponent)) < 4:
-        digits = f"{float(f'{digits}e{exponent}'):.{sum(map(str.isdigit, digits))}g}"
-        exponent = None
-    yield nodes.Text(digits.replace("-", "−") + (" × 10" if exponent else ""))
+        digits, exponent = f"{Decimal(f'{digits}e{exponent}'):f}", None
+    digits = "10" if digits == "1" and exponent else digits + " × 10" * bool(exponent)
+    yield nodes.Text(digits.replace("-", "−"))
     if exponent or power:
         yield nodes.superscript("", str(int(exponent or power)).replace("-", "−"))
     yield nodes.Text(rest or "")

@@ -117,6 +117,8 @@ def notebook(folder, printed):
         ("bias 0: 10^-22\nbias 1: 10^-9\n", "bias 1:", "10−9"),
         ("rate 4.4e-12, last 8.1e-01", "last", "0.81"),
         ("rate 4.4e-12, last 8.1e-01", "rate", "4.4 × 10−12"),
+        ("above 1e4, then 2e+02", "above", "104"),
+        ("above 1e4, then 2e+02", "then", "200"),
         ("learned in 7 of 8 seeds, failed", "learned in", "7 of 8"),
         ("width 50, 3.1\nwidth 50, rest 1,024, and", "rest", "1,024"),
         ("a b 3\na c 4", "a…c", "4"),
