@@ -1,7 +1,7 @@
 """Sphinx extension: what the reference leaves out of Python's own words, and what it says instead.
 
 The fields of a named tuple stand in its docstring, not once more below. Of a table in the package
-the keys are listed, not the functions and settings behind them.
+the keys or the names of the rows are listed, not the functions and settings behind them.
 """
 
 import sys
@@ -28,7 +28,8 @@ def is_field(app, what, name, member, skip, options):
 
 
 def list_values(app, what, path, value, options, lines):
-    """Add a line with the keys of a table, or with the values of a tuple."""
+    """Add a line with the keys of a table, the names of its rows, or the values of a tuple."""
     if what == "data" and isinstance(value, dict | tuple):
         kind = "Keys" if isinstance(value, dict) else "Values"
-        lines += ["", f"{kind}: " + ", ".join(f"``{name!r}``" for name in value) + ".", ""]
+        names = [row[0] if isinstance(row, tuple) else row for row in value]
+        lines += ["", f"{kind}: " + ", ".join(f"``{name!r}``" for name in names) + ".", ""]
