@@ -1,7 +1,8 @@
-"""Where the time goes: `python -m benchmarks.speed [build] [notebooks] [steps] [tests]`.
+"""Where the time goes: `python -m benchmarks.speed [part ...]`.
 
-The parts run one after another, each as its own command runs it, and the slowest items of each are
-printed with their share of that part. Seconds depend on the machine; shares hardly do.
+The parts are build, notebooks, steps, tests and diagnosis. They run one after another, each as its
+own command runs it, and the slowest items of each are printed with their share of that part.
+Seconds depend on the machine; shares hardly do.
 """
 
 import argparse
@@ -14,10 +15,12 @@ import tempfile
 import time
 from pathlib import Path
 
+import keras
 import nbformat
 import numpy as np
 
-from gradutils import datasets, networks, patients
+from gradutils import datasets, networks, patients, probes, trials
+from gradutils.diagnosis import diagnose
 from tools import ROOT
 from tools.figures import KERNEL_ENVIRONMENT
 
@@ -102,6 +105,29 @@ def tests():
     return seconds
 
 
+def diagnosis():
+    """Seconds of a diagnosis of 50 layers of 256 units, by part, beside ten training steps."""
+    keras.utils.set_random_seed(0)
+    hidden = [keras.layers.Dense(256, "relu", kernel_initializer="he_normal") for _ in range(50)]
+    model = keras.Sequential([keras.Input((64,)), *hidden, keras.layers.Dense(10, "softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    x, y = np.random.default_rng(0).normal(size=(640, 64)).astype("float32"), np.arange(640) % 10
+    probes.probe(model, x, y)  # what is slow only the first time is not counted
+    model.fit(x, y, batch_size=64, verbose=0)
+    parts = {
+        "ten training steps of fit": lambda: model.fit(x, y, batch_size=64, verbose=0),
+        "probe": lambda: probes.probe(model, x, y),
+        "look ahead, ten steps": lambda: trials.look_ahead(model, x, y),
+        "diagnose, all of it": lambda: diagnose(model, x, y),
+    }
+    seconds = {}
+    for name, part in parts.items():
+        start = time.perf_counter()
+        part()
+        seconds[name] = time.perf_counter() - start
+    return seconds
+
+
 def run(*arguments):
     """Run Python with these arguments in the project's folder; return what it printed."""
     result = subprocess.run(
@@ -113,7 +139,13 @@ def run(*arguments):
     return result.stdout
 
 
-PARTS = {"build": build, "notebooks": notebooks, "steps": steps, "tests": tests}
+PARTS = {
+    "build": build,
+    "notebooks": notebooks,
+    "steps": steps,
+    "tests": tests,
+    "diagnosis": diagnosis,
+}
 
 
 if __name__ == "__main__":

@@ -6,8 +6,8 @@ A remedy is one function and one row of `REMEDIES`. Needs Keras 3 on TensorFlow
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -71,6 +71,8 @@ class Outcome:
         What changed, such as "with He weights: loss after 10 steps 1.9 instead of 2.30".
     trial : gradutils.trials.Trial
         The same training steps with the remedy.
+    silenced : bool
+        Whether it helped only in that the loss falls and the check finds nothing any more.
     """
 
     remedy: str
@@ -79,6 +81,7 @@ class Outcome:
     helped: bool
     text: str
     trial: Trial
+    silenced: bool = False
 
 
 class Patient(NamedTuple):
@@ -172,56 +175,65 @@ def try_remedies(
     """
     _checks.positive_integers(steps=steps)
     wanted = list(checks)
-    rows = [row for row in REMEDIES if set(row.checks) & set(wanted)]
     batch = _one_batch(x, y, batch_size)
     _check(model, batch, loss)
-    if not rows or getattr(model, "optimizer", None) is None or not model.trainable_variables:
+    if not wanted or getattr(model, "optimizer", None) is None or not model.trainable_variables:
         return []
-    seen = probe(model, *_as_data(batch), loss)
-    outcomes = []
+    patient = Patient(model, batch, loss, probe(model, *_as_data(batch), loss), ExitStack())
+    if any(layer.nonfinite_outputs for layer in patient.seen.layers):
+        wanted += [f"{check} outputs" for check in wanted]
+    rows = [row for row in REMEDIES if set(row.checks) & set(wanted)]
+    if not rows:
+        return []
+    outcomes: list[Outcome] = []
     with sandbox(model) as restore:
         run = trainer(model, optimizer_twin(model.optimizer, model.trainable_variables), loss)
         untreated = run(batch, steps)
         for row in rows:
             restore()
             best = None
-            with ExitStack() as undo:
-                for treated in row.treat(Patient(model, batch, loss, seen, undo)):
-                    outcome = _outcome(
-                        row, treated, model, batch, loss, run, steps, untreated, seen, judge, wanted
+            # A remedy that the model cannot take, such as a copy of a layer without a
+            # configuration, is left out.
+            with suppress(ValueError, TypeError, tf.errors.OpError), ExitStack() as undo:
+                for treated in row.treat(patient._replace(undo=undo)):
+                    before, trial = _course(row, treated, patient, run, steps, judge)
+                    restore()
+                    found = [check.split()[0] for check in row.checks if check in wanted]
+                    helped, silent = row.helped(untreated, trial), False
+                    if judge and before and not helped and fall(trial) > LEAST_FALL:
+                        helped = silent = not set(found) & set(judge(before, trial))
+                    text = _text(row, treated, untreated, trial, patient.seen, before)
+                    outcome = Outcome(
+                        remedy=treated.name or row.name,
+                        checks=found,
+                        advice=treated.advice or row.advice,
+                        helped=bool(helped),
+                        text=text + ("; nothing is found any more" if silent else ""),
+                        trial=trial,
+                        silenced=bool(silent),
                     )
                     best = _better(best, outcome)
-                    restore()
             if best is not None:
                 outcomes.append(best)
-    return outcomes
+    # What only silences a check is no advice beside what makes the loss fall much faster.
+    clear = {check for o in outcomes if o.helped and not o.silenced for check in o.checks}
+    return [
+        replace(o, helped=False) if o.silenced and set(o.checks) <= clear else o for o in outcomes
+    ]
 
 
-def _outcome(
-    row: Any, treated: Any, model: Any, batch: Any, loss: Any, run: Any, steps: int,
-    untreated: Any, seen: Any, judge: Any, wanted: Any,
-) -> "Outcome":  # fmt: skip
-    """Try one treated model, and say whether it fares better than the untreated one."""
-    patient = model if treated.model is None else treated.model
-    batch = batch if treated.batch is None else treated.batch
-    new_loss = loss if treated.loss is None else treated.loss
-    after = probe(patient, *_as_data(batch), new_loss) if judge or row.treat is redraw else None
+def _course(
+    row: Remedy, treated: Treated, patient: Patient, run: Callable, steps: int, judge: Any
+) -> tuple[Probe | None, Trial]:
+    """The probe of the treated model, where it is asked for, and its training steps."""
+    model = patient.model if treated.model is None else treated.model
+    batch = patient.batch if treated.batch is None else treated.batch
+    loss = patient.loss if treated.loss is None else treated.loss
+    before = probe(model, *_as_data(batch), loss) if judge or row.treat is redraw else None
     if treated.model or treated.loss or treated.optimizer or treated.retrace:
         make = treated.optimizer or optimizer_twin
-        run = trainer(patient, make(model.optimizer, patient.trainable_variables), new_loss)
-    trial = run(batch, steps)
-    found = [check for check in row.checks if check in wanted]
-    helped = row.helped(untreated, trial)
-    if judge and not helped and fall(trial) > LEAST_FALL:
-        helped = not set(found) & set(judge(after, trial))
-    return Outcome(
-        remedy=treated.name or row.name,
-        checks=found,
-        advice=treated.advice or row.advice,
-        helped=bool(helped),
-        text=_text(treated.name or row.name, treated.scale, untreated, trial, seen, after),
-        trial=trial,
-    )
+        run = trainer(model, make(patient.model.optimizer, model.trainable_variables), loss)
+    return before, run(batch, steps)
 
 
 def _better(a: Outcome | None, b: Outcome) -> Outcome:
@@ -233,7 +245,7 @@ def _better(a: Outcome | None, b: Outcome) -> Outcome:
 
 
 def fall(trial: Trial) -> float:
-    """Share of the loss that the steps of a trial remove; negative if it grows, NaN if it ends so.
+    """Share of the loss that the steps of a trial remove; negative if it grows.
 
     Parameters
     ----------
@@ -242,8 +254,10 @@ def fall(trial: Trial) -> float:
     Returns
     -------
     float
-        ``(first - last) / abs(first)``
+        ``(first - last) / abs(first)``; NaN if the loss or the weights become NaN.
     """
+    if np.isnan(trial.update_ratios).any():
+        return np.nan
     first, last = trial.losses[0], trial.losses[-1]
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(np.divide(first - last, abs(first)))
@@ -262,7 +276,7 @@ def falls_faster(untreated: Trial, trial: Trial) -> bool:
         False if the loss with the remedy leaves the finite numbers.
     """
     before, now = fall(untreated), fall(trial)
-    if not np.isfinite(trial.losses).all() or now <= LEAST_FALL:
+    if not np.isfinite(trial.losses).all() or not now > LEAST_FALL:
         return False
     if not before > 0:  # NaN as well
         return True
@@ -289,7 +303,12 @@ def closes_gap(untreated: Trial, trial: Trial) -> bool:
 
 
 def _text(
-    name: str, scale: bool, untreated: Trial, trial: Trial, seen: Probe, after: Probe | None
+    row: Remedy,
+    treated: Treated,
+    untreated: Trial,
+    trial: Trial,
+    seen: Probe,
+    after: Probe | None,
 ) -> str:
     parts = []
     if after is not None:
@@ -299,14 +318,17 @@ def _text(
                 f"the signal changes by {decades[0]:.1f} decades instead of {decades[1]:.1f}"
             )
     steps = len(trial.losses) - 1
-    if scale:
+    if row.helped is closes_gap:
+        now, before = (f"{t.inference_losses[1]:.3g}" for t in (trial, untreated))
+        parts.append(f"loss in inference after {steps} steps {now} instead of {before}")
+    elif treated.scale:
         parts.append(
             f"in {steps} steps the loss {_change(trial)}; without, it {_change(untreated)}"
         )
     else:
         now, before = (f"{t.losses[-1]:.3g}" for t in (trial, untreated))
         parts.append(f"loss after {steps} steps {now} instead of {before}")
-    return f"with {name}: {'; '.join(parts)}"
+    return f"with {treated.name or row.name}: {'; '.join(parts)}"
 
 
 def _change(trial: Trial) -> str:
@@ -701,7 +723,7 @@ def _set(undo: ExitStack, thing: Any, name: str, value: Any) -> None:
 
 
 #: The remedies that can be tried, in the order in which they are; `checks` names rows of
-#: `gradutils.checks.CHECKS`.
+#: `gradutils.checks.CHECKS`, "G14 outputs" G14 only where the outputs of a layer are not finite.
 REMEDIES = (
     Remedy("a sigmoid output", ("G01", "G02", "G04"), "Use a sigmoid output.",
            sigmoid_output, falls_faster),
@@ -715,7 +737,7 @@ REMEDIES = (
     Remedy("targets in the shape of the outputs", ("G08",),
            "Give the targets the shape of the outputs, as by y[:, None].",
            shape_targets, falls_faster),
-    Remedy("drawn weights", ("G14", "G19", "G20", "G21", "G22", "G23", "G25", "G36"),
+    Remedy("drawn weights", ("G14 outputs", "G19", "G20", "G21", "G22", "G23", "G25", "G36"),
            "Draw the weights for the activation: He for ReLU, Glorot for tanh, orthogonal for "
            "recurrent matrices; zeros suit biases only.",
            redraw, falls_faster),
@@ -735,17 +757,17 @@ REMEDIES = (
     Remedy("tanh in the recurrent layer", ("G11",),
            "Use tanh, the default activation, in the recurrent layer.",
            recurrent_tanh, falls_faster),
-    Remedy("scaled inputs", ("G14", "G17", "G20", "G21", "G27", "G28", "G29", "G33"),
+    Remedy("scaled inputs", ("G14 outputs", "G17", "G20", "G21", "G27", "G28", "G29", "G33"),
            "Scale the inputs to mean 0 and variance 1: a Normalization layer adapts to them.",
            scale_inputs, falls_faster),
-    Remedy("scaled targets", ("G06", "G14", "G30", "G33"),
+    Remedy("scaled targets", ("G06", "G14 outputs", "G30", "G33"),
            "Scale the targets to mean 0 and variance 1, and the predictions back.",
            scale_targets, falls_faster),
-    Remedy("another learning rate", ("G14", "G20", "G32", "G33", "G34", "G36"),
+    Remedy("another learning rate", ("G14 outputs", "G20", "G32", "G33", "G34", "G36"),
            "Change the learning rate.", other_rates, falls_faster),
     Remedy("a forget bias of ln(steps)", ("G24", "G39"), "Raise the forget bias to ln(steps).",
            forget_bias, falls_faster),
-    Remedy("clipping by global norm", ("G14", "G23", "G25", "G33"),
+    Remedy("clipping by global norm", ("G14 outputs", "G23", "G25", "G33"),
            "Clip by global norm: global_clipnorm=1.0.", clip, falls_faster),
     Remedy("float32", ("G10", "G14"), "Compute in float32.", float32, falls_faster),
     Remedy("an epsilon of 1e-3", ("G10",), "Set the optimiser's epsilon to 1e-3.",

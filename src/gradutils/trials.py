@@ -48,7 +48,8 @@ class Trial:
     layer_names : list of str
         Paths of the layers that hold trainable weights of their own.
     update_ratios : ndarray, shape (steps, layers)
-        Norm of each step's change of a layer's weights over the norm of these weights.
+        Norm of each step's change of a layer's weights over the norm of these weights; 0 where
+        nothing moves, NaN once weights are NaN.
     learning_rates : ndarray, shape (steps,)
         The rate that the optimiser used.
     output_spreads : ndarray, shape (2,)
@@ -214,7 +215,7 @@ def trainer(
             value, moved, size = _first_that_runs(steps_by_mode, tensors)
             losses.append(float(_array(value)))
             with np.errstate(divide="ignore", invalid="ignore"):
-                ratios.append(_array(moved) / _array(size))
+                ratios.append(np.where(_array(moved) == 0, 0.0, _array(moved) / _array(size)))
         ends.append(_inference(model, batch, loss))
         for seed, value in zip(seeds, seeded, strict=True):
             seed.assign(value)

@@ -255,3 +255,21 @@ def test_without_an_optimiser_or_a_remedy_nothing_is_tried():
     assert try_remedies(["G22"], model, X, SUM, "mse") == []
     model.compile("sgd", "mse")
     assert try_remedies(["G99"], model, X, SUM) == []
+
+
+def test_derivatives_that_are_undefined_are_not_blamed_on_weights_or_rates():
+    """sqrt has no derivative at 0: its outputs are finite, so nothing but half precision is tried."""
+    root = layers.Lambda(lambda h: ops.sqrt(ops.relu(h)), output_shape=(8,))
+    model = compiled(hidden(8), root, layers.Dense(1))
+    assert try_remedies(["G14"], model, X, SUM) == []
+
+
+def test_a_remedy_that_the_model_cannot_take_is_left_out():
+    """A copy in float32 of a layer that cannot be made again from its configuration."""
+
+    class Own(layers.Dense):
+        def get_config(self):
+            raise NotImplementedError("no configuration")
+
+    model = compiled(Own(8, dtype="float16"), layers.Dense(1, dtype="float16"))
+    assert "float32" not in [o.remedy for o in try_remedies(["G10"], model, X, SUM)]
