@@ -258,7 +258,7 @@ def test_without_an_optimiser_or_a_remedy_nothing_is_tried():
 
 
 def test_derivatives_that_are_undefined_are_not_blamed_on_weights_or_rates():
-    """sqrt has no derivative at 0: its outputs are finite, so nothing but half precision is tried."""
+    """sqrt has no derivative at 0, and its outputs are finite: only half precision is looked at."""
     root = layers.Lambda(lambda h: ops.sqrt(ops.relu(h)), output_shape=(8,))
     model = compiled(hidden(8), root, layers.Dense(1))
     assert try_remedies(["G14"], model, X, SUM) == []
