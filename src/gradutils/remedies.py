@@ -31,6 +31,9 @@ LEAST_FALL = 0.01  # share of the loss that a model removes if it learns at all
 FASTER = 2.0  # so many times faster than without the remedy the loss has to fall
 LEAST_RISE = 1.5  # the factor between losses of inference and training that is no fault
 
+#: What a model raises that cannot take a remedy.
+UNFIT = (ValueError, TypeError, NotImplementedError, tf.errors.OpError)
+
 _HE = {"relu", "relu6", "leaky_relu", "elu", "gelu", "silu", "swish", "softplus", "mish"}
 _PIECEWISE_LINEAR = {"relu", "relu6", "leaky_relu"}
 _UNBOUNDED = {"relu", "leaky_relu", "elu", "selu", "softplus", "linear", "exponential", "gelu"}
@@ -194,7 +197,7 @@ def try_remedies(
             best = None
             # A remedy that the model cannot take, such as a copy of a layer without a
             # configuration, is left out.
-            with suppress(ValueError, TypeError, tf.errors.OpError), ExitStack() as undo:
+            with suppress(*UNFIT), ExitStack() as undo:
                 for treated in row.treat(patient._replace(undo=undo)):
                     before, trial = _course(row, treated, patient, run, steps, judge)
                     restore()
