@@ -76,8 +76,9 @@ def input_scale() -> Pairs:
 
     def offset(sick):
         x, y = smooth(seed=47)
-        model = net((8,), dense(16), dense(8), dense(1, "sigmoid"))
-        return Case(ready(model, Adam(3e-3), BINARY), (100 if sick else 0) + 0.5 * x, (y > 0) * 1.0)
+        x = (60 if sick else 0) + 0.5 * x
+        model = net((8,), dense(16, "tanh"), dense(1, "sigmoid"))
+        return Case(ready(model, Adam(1e-2), BINARY), x, (y > 0) * 1.0)
 
     def pixels(sick):
         x, y = images(size=16, seed=48)
@@ -92,13 +93,13 @@ def input_scale() -> Pairs:
     def years(sick):
         x, y = blobs(seed=138)
         x = (60 if sick else 0) + 0.7 * x
-        model = net((16,), dense(32, "tanh"), dense(4, "softmax"))
+        model = net((16,), dense(32), dense(4, "softmax"))
         return Case(ready(model, SGD(0.05), SPARSE), x, y)
 
     cause = "input scale"
     yield Pair(cause, "30, SGD", large, r2)
     yield Pair(cause, "1e-4, momentum", small, accuracy)
-    yield Pair(cause, "offset 100, Adam", offset, accuracy, 200)
+    yield Pair(cause, "offset 60, Adam", offset, accuracy, 200)
     yield Pair(cause, "pixels to 255, SGD", pixels, accuracy)
     yield Pair(cause, "0.005, SGD", faint, r2, 250)
     yield Pair(cause, "offset 60, SGD", years, accuracy)
