@@ -6,5 +6,7 @@ import matplotlib
 matplotlib.use("agg")
 
 # Machines are shared and slow: no deadline; and the same examples everywhere.
-hypothesis.settings.register_profile("book", deadline=None, derandomize=True, database=None)
+hypothesis.settings.register_profile(
+    "book", deadline=None, derandomize=True, database=None, max_examples=30
+)
 hypothesis.settings.load_profile("book")

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gradutils.activations import ACTIVATIONS
@@ -22,7 +22,6 @@ HERE = definitions("03_backpropagation")
 # The chapter's code and the package's are one
 
 
-@settings(max_examples=30)
 @given(seed=seeds, activation=st.sampled_from([*ACTIVATIONS]), depth=st.integers(1, 6))
 def test_the_inline_chain_rule_is_mlp_backward(seed, activation, depth):
     rng = np.random.default_rng(seed)
@@ -39,7 +38,6 @@ def test_the_inline_chain_rule_is_mlp_backward(seed, activation, depth):
         assert np.abs(db - b).max() <= 50 * EPS * (np.abs(b).max() + 1)
 
 
-@settings(max_examples=20)
 @given(seed=seeds, rate=st.floats(0.01, 0.5))
 def test_the_seven_steps_are_train(seed, rate):
     rng = np.random.default_rng(seed)
@@ -68,7 +66,6 @@ def test_the_chapters_tape_is_mlp_backward():
 # The first backward signal is p - y, and it is bounded
 
 
-@settings(max_examples=30)
 @given(seed=seeds, scale=st.floats(0.01, 300))
 def test_the_start_is_p_minus_y_and_never_above_one(seed, scale):
     rng = np.random.default_rng(seed)
@@ -155,7 +152,6 @@ def test_one_size_of_weights_differs_by_activation_bias_and_depth():
 # "Flat weight-gradient norms mean healthy gradients"
 
 
-@settings(max_examples=30)
 @given(seed=seeds, activation=st.sampled_from([*ACTIVATIONS]))
 def test_one_samples_weight_gradient_is_input_times_backward_signal(seed, activation):
     rng = np.random.default_rng(seed)

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gradutils import datasets, probes, theory
@@ -34,7 +34,6 @@ def test_parameters_with_two_features(depth, parameters):
     assert HERE.network(depth, "relu").count_params() == parameters
 
 
-@settings(max_examples=20)
 @given(st.integers(0, 2**32 - 1))
 def test_accuracy_on_noise_is_zero_whatever_the_predictions(seed):
     rng = np.random.default_rng(seed)

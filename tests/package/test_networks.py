@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from gradutils.activations import ACTIVATIONS, LEAKY_SLOPE
@@ -93,7 +93,6 @@ def test_two_relu_layers_by_hand():
     assert gradients.biases[0].tolist() == [3, 0]
 
 
-@settings(max_examples=30)
 @given(seed=seeds, widths=shapes)
 def test_a_linear_network_is_the_product_of_its_matrices(seed, widths):
     net, x, _, grad_output = problem(seed, "linear", widths)
@@ -220,7 +219,6 @@ def test_training_is_that_of_keras_with_momentum():
 # Properties
 
 
-@settings(max_examples=30)
 @given(seed=seeds, activation=names, a=st.floats(-3, 3), b=st.floats(-3, 3))
 def test_backward_is_linear_in_the_output_gradient(seed, activation, a, b):
     net, x, _, g = problem(seed, activation)
@@ -232,7 +230,6 @@ def test_backward_is_linear_in_the_output_gradient(seed, activation, a, b):
         assert np.abs(a * one + b * two - total).max() <= 100 * EPS * (size + 1)
 
 
-@settings(max_examples=30)
 @given(seed=seeds, activation=names, widths=shapes, branch_scale=st.sampled_from([None, 0.5]))
 def test_jacobian_is_stacked_backward_of_unit_vectors(seed, activation, widths, branch_scale):
     net, x, _, _ = problem(seed, activation, widths, batch=1, branch_scale=branch_scale)
@@ -241,7 +238,6 @@ def test_jacobian_is_stacked_backward_of_unit_vectors(seed, activation, widths, 
     assert net.jacobian(x[0]) == pytest.approx(np.array(rows), rel=1e-12, abs=1e-14)
 
 
-@settings(max_examples=30)
 @given(seed=seeds, activation=names)
 def test_jacobian_of_every_layer_obeys_the_chain_rule(seed, activation):
     """J of a layer is W^T diag(phi'(h)) J of the layer before; negative indices count back."""
@@ -257,7 +253,6 @@ def test_jacobian_of_every_layer_obeys_the_chain_rule(seed, activation):
         )
 
 
-@settings(max_examples=30)
 @given(seed=seeds, activation=names)
 def test_samples_do_not_mix(seed, activation):
     """The gradient of a batch is the sum of those of its samples."""
@@ -269,7 +264,6 @@ def test_samples_do_not_mix(seed, activation):
         assert np.abs(summed - total).max() <= 100 * EPS * (np.abs(total).max() + 1)
 
 
-@settings(max_examples=30)
 @given(seed=seeds, bias_std=st.floats(0, 2))
 def test_a_seed_fixes_the_network(seed, bias_std):
     one, same, other = (
@@ -292,7 +286,6 @@ def test_training_finds_the_least_squares_solution():
     assert np.vstack([net.weights[0], net.biases[0]]) == pytest.approx(best, abs=1e-10)
 
 
-@settings(max_examples=30)
 @given(seed=seeds, momentum=st.floats(0, 0.99), batch_size=st.integers(1, 9))
 def test_a_learning_rate_of_zero_changes_nothing(seed, momentum, batch_size):
     net, x, labels, _ = problem(seed)
@@ -306,7 +299,6 @@ def test_a_learning_rate_of_zero_changes_nothing(seed, momentum, batch_size):
         assert history == pytest.approx(loss, rel=1e-13)
 
 
-@settings(max_examples=30)
 @given(batch_size=st.integers(1, 20))
 def test_every_epoch_sees_every_sample_once(batch_size):
     seen = []
