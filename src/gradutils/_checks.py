@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike
 
 
 def is_positive_integer(value: Any) -> bool:
-    """Whether a value is 1, 2, 3, ... of any integer type; a bool is not."""
+    """Tell whether a value is 1, 2, 3, ... of any integer type; a bool is not."""
     return _is_integer(value, at_least=1)
 
 
@@ -22,7 +22,7 @@ def _is_integer(value: Any, at_least: int) -> bool:
 
 
 def is_real(value: Any) -> bool:
-    """Whether a value is one real number, NaN and inf included; a bool is not."""
+    """Tell whether a value is one real number, NaN and inf included; a bool is not."""
     return isinstance(value, abstract.Real) and not isinstance(value, bool)
 
 
@@ -33,33 +33,33 @@ def _require(wanted: str, valid: Callable[[Any], Any], values: Mapping[str, Any]
 
 
 def positive_integers(**values: Any) -> None:
-    """Whole numbers of 1 and more."""
+    """Refuse a value that is not a whole number of 1 or more."""
     _require("a positive integer", is_positive_integer, values)
 
 
 def finite(**values: Any) -> None:
-    """Finite real numbers."""
+    """Refuse a value that is not a finite real number."""
     _require("a finite number", lambda v: is_real(v) and np.isfinite(v), values)
 
 
 def nonnegative(**values: Any) -> None:
-    """Finite real numbers of 0 and more."""
+    """Refuse a value that is not a finite real number of 0 or more."""
     _require("a finite number >= 0", lambda v: is_real(v) and 0 <= v < np.inf, values)
 
 
 def positive(**values: Any) -> None:
-    """Real numbers above 0; inf is one."""
+    """Refuse a value that is not a real number above 0; inf is one."""
     _require("> 0", lambda v: is_real(v) and v > 0, values)
 
 
 def within(low: float, high: float, **values: Any) -> None:
-    """Real numbers from low to high, both included."""
+    """Refuse a value that is not a real number from low to high, both included."""
     wanted = f"a number from {low:g} to {high:g}"
     _require(wanted, lambda v: is_real(v) and low <= v <= high, values)
 
 
 def names(known: Collection[str], *, or_none: bool = False, **values: Any) -> None:
-    """Names that stand in a table, or None where that is allowed."""
+    """Refuse a value that is not a name of the table, or None where that is allowed."""
     wanted = f"{'None or ' if or_none else ''}one of {', '.join(known)}"
 
     def valid(value: Any) -> bool:
@@ -69,7 +69,7 @@ def names(known: Collection[str], *, or_none: bool = False, **values: Any) -> No
 
 
 def rules(known: Collection[str], **values: Any) -> None:
-    """Rules for the scale of weights: a known name, or sigma_w."""
+    """Refuse a value that is no rule for the scale of weights: a known name, or sigma_w."""
     wanted = f"one of {', '.join(known)}, or a finite sigma_w >= 0"
 
     def valid(value: Any) -> bool:
@@ -79,7 +79,7 @@ def rules(known: Collection[str], **values: Any) -> None:
 
 
 def generators(**values: Any) -> None:
-    """Random generators of NumPy."""
+    """Refuse a value that is not a random generator of NumPy."""
     _require("a numpy.random.Generator", lambda v: isinstance(v, np.random.Generator), values)
 
 
@@ -95,7 +95,7 @@ def generator(seed: int | None, rng: np.random.Generator | None) -> np.random.Ge
 
 
 def callables(**values: Any) -> None:
-    """Functions and other things that can be called."""
+    """Refuse a value that cannot be called."""
     _require("callable", callable, values)
 
 
@@ -103,7 +103,7 @@ def numbers(name: str, value: Any, dtype: DTypeLike | None = None) -> np.ndarray
     """Return a value as an array of numbers, of its own type or of a given one."""
     try:
         array = np.asarray(value, dtype)
-        if array.dtype.kind not in "biufV":  # V: the number formats of ml_dtypes.
+        if array.dtype.kind not in "biufV":  # NumPy gives ml_dtypes' formats the kind V.
             raise TypeError
     except (TypeError, ValueError):
         raise ValueError(f"{name} must be an array of numbers; received {value!r}") from None
@@ -111,7 +111,7 @@ def numbers(name: str, value: Any, dtype: DTypeLike | None = None) -> np.ndarray
 
 
 def finite_arrays(**arrays: np.ndarray) -> None:
-    """Arrays without NaN and inf."""
+    """Refuse an array that holds NaN or inf."""
     for name, array in arrays.items():
         bad = int((~np.isfinite(array)).sum())
         if bad:

@@ -34,7 +34,7 @@ def _normal_density(x: np.ndarray) -> np.ndarray:
 
 
 def _sigmoid_derivative(x: np.ndarray) -> np.ndarray:
-    small = np.exp(-np.abs(x))  # the derivative is even, and this never overflows
+    small = np.exp(-np.abs(x))  # The derivative is even, and this form never overflows.
     return small / (1 + small) ** 2
 
 

@@ -56,7 +56,7 @@ def spirals(
     _checks.nonnegative(noise=noise)
     _checks.generators(rng=rng)
     y = np.arange(samples) % 2
-    radius = np.sqrt(rng.uniform(0.01, 1, samples))  # even density over the disc
+    radius = np.sqrt(rng.uniform(0.01, 1, samples))  # The root keeps the density even.
     angle = 2 * np.pi * turns * radius + np.pi * y
     x = radius[:, None] * np.stack([np.cos(angle), np.sin(angle)], axis=1)
     return x + noise * rng.standard_normal((samples, 2)), y
@@ -115,7 +115,7 @@ def digits(rng: np.random.Generator, *, test_share: float = 0.25) -> Split:
 
 @cache
 def _load_digits() -> tuple[np.ndarray, np.ndarray]:
-    from sklearn.datasets import load_digits  # slow to import, and needed only here
+    from sklearn.datasets import load_digits  # This import is slow, and needed only here.
 
     return load_digits(return_X_y=True)
 

@@ -12,7 +12,8 @@ from scipy import special, stats
 
 from gradutils import activations, networks, theory
 
-TOLERANCE = 0.01  # relative; whole numbers must be exact
+#: Relative error up to which an answer is right; whole numbers must be exact.
+TOLERANCE = 0.01
 
 #: How a wrong answer can be related to the right one, r.
 _LOOKS: dict[str, Callable] = {
@@ -29,7 +30,7 @@ _LOOKS: dict[str, Callable] = {
 
 
 def _layers(factor: float, left: float) -> int:
-    """Return the first number of layers after which less than `left` is left of 1."""
+    """Return the number of layers after which 1 has first become less than `left`."""
     return int(np.floor(np.log(left) / np.log(factor) + 1e-9)) + 1
 
 
@@ -48,7 +49,7 @@ def _shifted(name: str, shift: float) -> tuple[Callable, Callable]:
 
 
 def _vanishing_limit() -> float:
-    from gradutils.diagnosis import THRESHOLDS  # loads TensorFlow
+    from gradutils.diagnosis import THRESHOLDS  # This import loads TensorFlow, so it waits.
 
     return THRESHOLDS["vanishing"].limit
 
@@ -107,8 +108,8 @@ _EXPECTED: dict[str, Callable] = {
     "16.2 bias": lambda: special.logit(7 / 8),
     "17.3 decades": lambda: np.log10(theory.backward_factor(_shifted("relu", _RELU_MEAN))) / 2,
     "18.1 layers": lambda: _layers(theory.chi("relu", 1.0) ** 0.5, 10 ** -_vanishing_limit()),
-    "19.1 e5m2": lambda: _layers(0.25, 1.000001 * 2**-17),  # half of the smallest number, 2^-16
-    "19.1 e4m3": lambda: _layers(0.25, 1.000001 * 2**-10),  # half of 2^-9
+    "19.1 e5m2": lambda: _layers(0.25, 1.000001 * 2**-17),  # Half of 2^-16 rounds to 0.
+    "19.1 e4m3": lambda: _layers(0.25, 1.000001 * 2**-10),  # Half of 2^-9 rounds to 0.
     "19.2 z": lambda: -np.log(np.expm1(np.log(2) / 10_000)),
     "20.1 layers": lambda: _layers(0.8, 2**-24),
     "20.3 gain": lambda: theory.forward_gain(_shifted("sigmoid", 0.5)),
@@ -188,7 +189,7 @@ def _verdict(answer: Any, expected: Callable) -> str:
         right.append(expected(*draw))
         try:
             given.append(answer(*draw))
-        except Exception as error:  # the reader's code may raise anything
+        except Exception as error:  # The reader's code may raise anything.
             return f"the function of ({', '.join(parameters)}) raised {error!r}"
         if complaint := _misfit(given[-1], right[-1]):
             return f"the function returns something else: {complaint}"

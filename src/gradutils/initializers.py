@@ -9,7 +9,7 @@ RULES = {
     "lecun": lambda fan_in, fan_out: 1 / fan_in,
     "glorot": lambda fan_in, fan_out: 2 / (fan_in + fan_out),
     "he": lambda fan_in, fan_out: 2 / fan_in,
-    "uniform_third": lambda fan_in, fan_out: 1 / (3 * fan_in),  # uniform on +-1/sqrt(fan_in)
+    "uniform_third": lambda fan_in, fan_out: 1 / (3 * fan_in),  # Uniform on +-1/sqrt(fan_in).
 }
 #: What `draw` knows by name.
 DRAWS = (*RULES, "orthogonal")

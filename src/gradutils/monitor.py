@@ -27,7 +27,7 @@ Alarm = str | Callable[[str, int, float], None]
 
 
 class _BadBatch(NamedTuple):
-    """A batch by the names of its parts, and the values that the model's variables had then."""
+    """Hold a batch by the names of its parts, and the values that all variables had then."""
 
     data: dict[str, Any]
     values: list[np.ndarray]
@@ -171,7 +171,7 @@ class _Recorder:
         return tf.sqrt(squares / self._by_layer(owners, _sums_of_squares(before)))
 
     def _by_layer(self, owners: list[str], squares: tf.Tensor) -> tf.Tensor:
-        """Sums over each layer's variables, shape (layers,); 0 for a layer that has none."""
+        """Return the sums over each layer's variables, shape (layers,); 0 where it has none."""
         rows = [self.layer_names.index(owner) for owner in owners]
         return tf.math.unsorted_segment_sum(squares, rows, len(self.layer_names))
 
@@ -207,19 +207,19 @@ class _Recorder:
 
 
 def _layer_of(variable: keras.Variable) -> str:
-    """The path of the layer that a variable belongs to."""
+    """Return the path of the layer that a variable belongs to."""
     return variable.path.rsplit("/", 1)[0]
 
 
 def _loss_scale(optimizer: keras.Optimizer) -> Any:
-    """What the gradients that `apply` receives have been multiplied by."""
+    """Return the factor that the gradients which `apply` receives have been multiplied by."""
     if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
         return optimizer.dynamic_scale.value if optimizer.built else optimizer.initial_scale
     return optimizer.loss_scale_factor or 1.0
 
 
 def _sums_of_squares(tensors: list) -> tf.Tensor:
-    """Sums of squares in float64, shape (tensors,).
+    """Return each tensor's sum of squares in float64, shape (tensors,).
 
     They are computed in float32, which is fast, and once more in float64 if one of them lies
     outside the range in which float32 can be trusted.
@@ -236,7 +236,7 @@ def _sums_of_squares(tensors: list) -> tf.Tensor:
 
 
 def _without_repeats(gradient: Any, densify: bool) -> tf.Tensor:
-    """A gradient's values; the rows of a sparse one that belong together are summed."""
+    """Return a gradient's values, with the repeated rows of a sparse gradient summed up."""
     if not isinstance(gradient, tf.IndexedSlices):
         return gradient
     if densify:
@@ -392,7 +392,7 @@ class GradientMonitor(keras.callbacks.Callback):
         return np.where(ratios == _NO_GRADIENT, np.nan, ratios)
 
     def _columns(self, half: int) -> np.ndarray:
-        """All norms (half 0) or update ratios (half 1), `_NO_GRADIENT` where there was none."""
+        """Return all norms (half 0) or update ratios (half 1), `_NO_GRADIENT` where none is."""
         if self._unread:
             self._read()
         blocks = [np.empty((len(self._steps), 0))]
@@ -428,7 +428,7 @@ class GradientMonitor(keras.callbacks.Callback):
             raise ValueError(
                 "the monitor has recorded another optimiser: make a new GradientMonitor"
             )
-        if self.model.train_function is not self._plain_function:  # a first run, or compiled anew
+        if self.model.train_function is not self._plain_function:  # It was made anew.
             self._plain_function = self.model.train_function
             self.model.make_train_function(force=True)
             self._recording_function = self.model.train_function
@@ -450,7 +450,7 @@ class GradientMonitor(keras.callbacks.Callback):
             self.model.train_function = self._record
 
     def _is_due(self, coming: int) -> bool:
-        """Whether one of the coming steps is to be recorded."""
+        """Tell whether one of the coming steps is to be recorded."""
         next_due = -(-self._step // self.every) * self.every
         return next_due < self._step + coming
 
@@ -612,7 +612,7 @@ class GradientMonitor(keras.callbacks.Callback):
             self._show()
 
     def _epoch_means(self, norms: np.ndarray) -> dict[str, float]:
-        """Means over steps of the norms of all layers together, of the first, the last and each."""
+        """Return the means over steps: of the joint norm, of the first, last and each layer's."""
         has_gradient = norms != _NO_GRADIENT
         counts = has_gradient.sum(axis=0)  # (layers,)
         norms = np.where(has_gradient, norms, 0.0)
@@ -629,7 +629,7 @@ class GradientMonitor(keras.callbacks.Callback):
         return {name: float(value) for name, value in result.items()}
 
     def on_train_end(self, logs: dict | None = None) -> None:
-        """Say it, once, if nothing was recorded of an optimiser that should have been."""
+        """Warn, once, if nothing was recorded of an optimiser that should have been."""
         if self._unread:
             self._read()
         idle = [r.optimizer.name for r in self._recorders if not len(r.rows_read())]

@@ -189,12 +189,12 @@ class MLP:
         return a if self.storage is None else a.astype(self.storage).astype(self.dtype)
 
     def _skips(self, layer: int) -> bool:
-        """Whether a skip connection passes by this layer."""
+        """Tell whether a skip connection passes by this layer."""
         fan_in, fan_out = self.weights[layer].shape
         return self.branch_scale is not None and layer > 0 and fan_in == fan_out
 
     def _pulled_back(self, signals: Signals, layer: int, delta: np.ndarray) -> np.ndarray:
-        """dL/dh of the layer before, from delta = dL/dh of this one."""
+        """Return dL/dh of the layer before, from delta = dL/dh of this one."""
         branch = self.branch_scale if self._skips(layer) else 1.0
         g = branch * (delta @ self.weights[layer].T)  # (batch, fan_out) @ (fan_out, fan_in)
         if self.normalization:
@@ -293,7 +293,7 @@ class MLP:
             )
         signals = self.forward(_checks.numbers("x", x)[None])
         layer %= len(self.weights)
-        delta = np.eye(self.weights[layer].shape[1], dtype=self.dtype)  # one row per output
+        delta = np.eye(self.weights[layer].shape[1], dtype=self.dtype)  # One row is one output.
         for above in range(layer, 0, -1):
             delta = self._pulled_back(signals, above, delta)
         return delta @ self.weights[0].T
@@ -445,7 +445,7 @@ def _sgd_step(
     p: np.ndarray, g: np.ndarray, m: np.ndarray, v: np.ndarray, *,
     learning_rate: float, momentum: float, step: int,
 ) -> None:  # fmt: skip
-    """keras.optimizers.SGD: m = momentum m - learning_rate g, and p = p + m."""
+    """Step as keras.optimizers.SGD does: m = momentum m - learning_rate g, then p = p + m."""
     m *= momentum
     m -= learning_rate * g
     p += m
@@ -455,7 +455,7 @@ def _adam_step(
     p: np.ndarray, g: np.ndarray, m: np.ndarray, v: np.ndarray, *,
     learning_rate: float, momentum: float, step: int,
 ) -> None:  # fmt: skip
-    """keras.optimizers.Adam with its defaults, which has moments of its own instead of momentum."""
+    """Step as keras.optimizers.Adam with its defaults, which needs no `momentum`."""
     beta_1, beta_2, epsilon = 0.9, 0.999, 1e-7
     m += (1 - beta_1) * (g - m)
     v += (1 - beta_2) * (g * g - v)

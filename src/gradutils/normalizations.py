@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-EPSILON = 1e-12  # keeps 0 / 0 away and is far below any variance that the lessons meet
+EPSILON = 1e-12  # It keeps 0 / 0 away, far below any variance that the lessons meet.
 
 
 class Normalization(NamedTuple):

@@ -305,7 +305,7 @@ def activation_gallery(names: Sequence[str], *, limit: float = 4.0) -> np.ndarra
     x = np.linspace(-limit, limit, 401)
     for ax, name, act in zip(axes.flat, names, table, strict=False):
         color = ACTIVATION_STYLES[name]["color"]
-        with np.errstate(over="ignore"):  # far out, squares and exponentials may be infinite
+        with np.errstate(over="ignore"):  # Squares and exponentials may be infinite far out.
             function, slope = act.phi(x), act.derivative(x)
         ax.plot(x, function, color=color, label="function")
         ax.plot(x, slope, color=color, linestyle="--", label="slope")
@@ -405,7 +405,8 @@ def phase_diagram(
     if chi.min() <= 0 or min(chi.shape) < 2:
         raise ValueError(f"chi must be a table of positive numbers; received {chi!r}")
     ax = _axes(ax)
-    log_chi = np.round(np.log10(chi), 9)  # on the line chi is 1 up to rounding, which draws nothing
+    # On the critical line chi is 1 up to rounding, and a contour of rounding errors is no line.
+    log_chi = np.round(np.log10(chi), 9)
     bound = np.abs(log_chi).max()
     mesh = ax.pcolormesh(
         sigma_w, sigma_b, log_chi, cmap="RdBu_r", vmin=-bound, vmax=bound, shading="gouraud"

@@ -17,14 +17,14 @@ from gradutils.activations import Activation, Function
 
 ActivationLike = str | tuple[Function, Function]
 
-_STEP = 1 / 32  # of the quadrature on each half-line; see test_theory.py for the accuracy
-_TINY, _HUGE = 1e-12, 1e12  # outside these bounds a second moment counts as 0 or as infinite
-_LARGEST = _HUGE**0.5  # of the scales of weights and biases
+_STEP = 1 / 32  # This is the quadrature's step; test_theory.py measures how accurate it is.
+_TINY, _HUGE = 1e-12, 1e12  # A second moment outside these bounds counts as 0 or infinite.
+_LARGEST = _HUGE**0.5  # No scale of weights or biases may be larger.
 
 
 @lru_cache
 def _half_line(power: int) -> tuple[np.ndarray, np.ndarray]:
-    """Nodes and weights of double-exponential quadrature on the half-line.
+    """Return nodes and weights of double-exponential quadrature on the half-line.
 
     The integral of f(r) r^power exp(-r^2/2) over r > 0 is sum(weights * f(nodes)). The
     substitution r = exp(t - exp(-t)) makes the integrand vanish double-exponentially at both ends,
@@ -72,7 +72,7 @@ def gaussian_average(f: Function, q: float = 1.0) -> float:
 
 
 def _pair_average(f: Function, g: Function, q: float, c: float) -> float:
-    """Mean of f(u) g(v) for Gaussian u, v of variance q and correlation c.
+    """Return the mean of f(u) g(v) for Gaussian u, v of variance q and correlation c.
 
     In polar coordinates the kinks at u = 0 and v = 0 are rays. Gauss-Legendre on each sector
     between them and a double-exponential rule along the radius keep the accuracy of smooth
@@ -206,7 +206,7 @@ def chi(
     """
     _checks.within(0, _LARGEST, sigma_w=sigma_w, sigma_b=sigma_b)
     if q is None:
-        # 0 and infinity stand for the limits: slopes beside zero, slopes far from zero.
+        # q* = 0 asks for the slopes just beside zero, and q* = inf for those far from it.
         q = float(np.clip(fixed_point(activation, sigma_w, sigma_b), 1e-30, 1e30))
     derivative = activations.get(activation).derivative
     return sigma_w**2 * gaussian_average(lambda h: derivative(h) ** 2, q)
@@ -327,14 +327,14 @@ def correlation_fixed_point(
     >>> f"{correlation_fixed_point('tanh', 2**0.5, sigma_b=0.05**0.5):.3f}"
     '0.744'
     """
-    correlation_map(activation, 1.0, sigma_w, sigma_b)  # checks the arguments
+    correlation_map(activation, 1.0, sigma_w, sigma_b)  # This checks the arguments.
     act = activations.get(activation)
     q = fixed_point(activation, sigma_w, sigma_b)
 
     def drift(c: float) -> float:
         return _correlation_step(act, c, sigma_w, sigma_b, q) - c
 
-    just_below = 1 - 1e-6  # c = 1 is always a fixed point; is there another one below it?
+    just_below = 1 - 1e-6  # c = 1 is always a fixed point; we look for another one below it.
     if chi(activation, sigma_w, sigma_b, q=q) <= 1 or drift(just_below) >= 0:
         return 1.0
     return 0.0 if abs(drift(0.0)) < 1e-12 else float(brentq(drift, 0.0, just_below, xtol=1e-13))
