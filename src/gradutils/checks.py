@@ -116,9 +116,10 @@ THRESHOLDS = {
         _KINDS + ": 3.8 and 5.2 fail, 0.8 trains",
     ),
     "step too small": Threshold(
-        1e-6,
-        "largest step of a layer over its weights, while gradients are not small",
-        _KINDS + ": 0 to 3e-7 fails, 6e-3 trains",
+        2e-5,
+        "largest step of a layer over its weights, while gradients are not small and the look "
+        "ahead gets nowhere",
+        _KINDS + ": 0 to 3e-6 fails, 6e-3 trains",
     ),
     "half precision": Threshold(
         0.5,
@@ -154,6 +155,12 @@ THRESHOLDS = {
         30.0,
         "time steps from which an unbounded activation of a gated cell is a fault",
         _KINDS + ": 300 steps fail, series of 3 to 10 steps train",
+    ),
+    "reach": Threshold(
+        0.8,
+        "loss after the look ahead over that of the best constant, from which a short reach over "
+        "time is a fault",
+        _KINDS + ": 0.84 and 0.98 fail, 0.4 to 0.7 train",
     ),
     "constant output": Threshold(
         0.01,
@@ -231,7 +238,15 @@ class Measured:
         spread_before, spread_after = self.trial.output_spreads
         stays = losses[-1] >= 0.9 * first or losses[-1] > self.constant
         stays |= spread_after < 0.01 * spread_before
-        return bool((losses[1] >= limit * first and stays) or losses[-1] >= 2 * first)
+        rises = losses[-1] >= first and losses[1:].min() >= 0.9 * first
+        rises &= not losses[-1] <= self.constant and self.largest_step >= 0.1
+        return bool((losses[1] >= limit * first and stays) or losses[-1] >= 2 * first or rises)
+
+    @property
+    def largest_step(self) -> float:
+        """The largest step of a layer over its weights, in the look ahead."""
+        ratios = np.zeros(1) if self.trial is None else self.trial.update_ratios
+        return float(np.max(ratios, where=np.isfinite(ratios), initial=0.0))
 
     @property
     def stays_constant(self) -> bool:
@@ -403,7 +418,7 @@ def _swapped_arguments(m: Measured) -> Evidence | None:
     own = m.seen.own_loss
     if own is None or np.isfinite(m.data_loss) or np.isfinite(own.clipped):
         return None
-    if not np.isfinite(own.swapped):
+    if not np.isfinite(own.swapped) or m.seen.heads[0].activation not in _PROBABILITIES:
         return None
     text = "the loss is not finite as it is called, and finite with its two arguments swapped"
     return Evidence(text, 1.0, limit=1.0)
@@ -525,9 +540,20 @@ def _bad_rows(m: Measured) -> Evidence | None:
             )
             return Evidence(text, head.masked_losses, limit=0.99)
         bad = np.flatnonzero(~np.isfinite(losses))
-        if 0 < len(bad) < len(losses):
+        finite = not any(w.nonfinite_outputs or w.nonfinite_weights for w in m.seen.layers)
+        if finite and 0 < len(bad) < len(losses):
             text = f"the loss is not finite in {len(bad)} of {len(losses)} rows: {_rows(bad)}"
             return Evidence(text, len(bad) / len(losses), limit=0.0)
+        if head.loss in _REGRESSION and m.gets_nowhere and len(losses):
+            largest = np.sort(losses)[::-1][: max(1, len(losses) // 10)]
+            if losses.max() >= 1e3 * np.median(losses) and largest.sum() > 0.9 * losses.sum():
+                rows = np.flatnonzero(losses >= 0.1 * losses.max())
+                ratio = losses.max() / np.median(losses)
+                text = (
+                    f"the loss of {len(rows)} rows ({_rows(rows)}) is up to {ratio:.3g} times the "
+                    "median, and no step makes it small"
+                )
+                return Evidence(text, ratio, limit=1e3)
         if head.loss != "ctc" or not len(losses):
             continue
         ratio = losses.max() / np.median(losses)
@@ -768,8 +794,10 @@ def _exploding_over_time(m: Measured) -> Evidence | None:
 
 
 def _vanishing_over_time(m: Measured) -> Evidence | None:
-    found = _short_reach(m)
-    return found if found and m.gets_nowhere and not m.beats_constant else None
+    if m.trial is None or m.seen.loss < m.limits["reach"] * m.constant:
+        return None
+    fails = m.trial.losses[-1] >= m.limits["reach"] * m.constant
+    return _short_reach(m) if m.gets_nowhere or fails else None
 
 
 def _reach_note(m: Measured) -> Evidence | None:
@@ -886,9 +914,7 @@ def _step_too_large(m: Measured) -> Evidence | None:
     else:
         ratio, steps = np.inf, int(np.argmin(np.isfinite(losses)))
         text = f"after {steps} steps on this batch its loss of {losses[0]:.2g} is not finite"
-    ratios = m.trial.update_ratios
-    largest = np.max(ratios, where=np.isfinite(ratios), initial=0.0)
-    text += f"; a step is up to {largest:.1g} times a layer's weights"
+    text += f"; a step is up to {m.largest_step:.1g} times a layer's weights"
     return Evidence(text, ratio)
 
 
@@ -900,7 +926,8 @@ def _step_too_small(m: Measured) -> Evidence | None:
     gradient = max(layer.gradient_norm / (layer.weight_norm or 1) for layer in layers)
     later = optimizer.later_rate / optimizer.rate if optimizer.rate else np.inf
     later = later if optimizer.later_rate else 1.0
-    if gradient < 1e-3 or largest * later >= m.limits["step too small"]:
+    moves = m.trial is not None and not m.gets_nowhere
+    if gradient < 1e-3 or moves or largest * later >= m.limits["step too small"]:
         return None
     text = (
         f"at a learning rate of {optimizer.rate:.2g} the next update is {largest:.1g} times the "
@@ -1135,6 +1162,12 @@ CHECKS = (
         "initialization",
     ),
     Check(
+        "G26", "constant normalisation", _constant_normalization, "",
+        "A normalisation over one number, or over equal ones, leaves nothing of it.",
+        "Use larger batches, or layer normalisation over several features.",
+        "normalization",
+    ),
+    Check(
         "G20", "dead units", _dead_units, "dead units",
         "A rectifier that is 0 for all samples passes nothing back.",
         "Lower the learning rate or the negative biases; or use leaky ReLU.",
@@ -1172,10 +1205,10 @@ CHECKS = (
         "clipping",
     ),
     Check(
-        "G26", "constant normalisation", _constant_normalization, "",
-        "A normalisation over one number, or over equal ones, leaves nothing of it.",
-        "Use larger batches, or layer normalisation over several features.",
-        "normalization",
+        "G29", "feature scales", _feature_scales, "feature scales",
+        "Units follow the few features that are large.",
+        "Scale the inputs feature by feature: a Normalization layer adapts to them.",
+        "signal_propagation",
     ),
     Check(
         "G27", "input scale", _input_scale, "data scale",
@@ -1188,12 +1221,6 @@ CHECKS = (
         "What all samples share drowns what tells them apart.",
         "Centre and scale the inputs to mean 0 and variance 1: a Normalization layer adapts to "
         "them.",
-        "signal_propagation",
-    ),
-    Check(
-        "G29", "feature scales", _feature_scales, "feature scales",
-        "Units follow the few features that are large.",
-        "Scale the inputs feature by feature: a Normalization layer adapts to them.",
         "signal_propagation",
     ),
     Check(

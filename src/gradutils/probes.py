@@ -358,7 +358,9 @@ def _one_batch(x: Any, y: Any, batch_size: int) -> _Batch:
         first = next(iter(x), None) if isinstance(x, tf.data.Dataset) else x[0] if len(x) else None
         if first is None:
             raise ValueError("x must yield a batch; received an empty dataset")
-        return _Batch(*keras.utils.unpack_x_y_sample_weight(first))
+        batch = _Batch(*keras.utils.unpack_x_y_sample_weight(first))
+        _check_finite(batch)
+        return batch
     arrays = [a for a in keras.tree.flatten((x, y)) if a is not None]
     if not all(np.ndim(a) for a in arrays):
         kind = type(x).__name__
@@ -366,10 +368,20 @@ def _one_batch(x: Any, y: Any, batch_size: int) -> _Batch:
     sizes = {len(a) for a in arrays}
     if len(sizes) != 1 or sizes == {0}:
         raise ValueError(f"x and y must hold as many samples, one or more; received {sizes}")
+    _check_finite(_Batch(x, y, None))  # all rows, not those of the batch alone
     (samples,) = sizes
     chosen = np.unique(np.linspace(0, samples - 1, min(batch_size, samples)).astype(int))
     x, y = keras.tree.map_structure(lambda a: None if a is None else np.asarray(a)[chosen], (x, y))
     return _Batch(x, y, None)
+
+
+def _check_finite(batch: _Batch) -> None:
+    for name, data in (("x", batch.x), ("y", batch.y), ("sample_weight", batch.sample_weight)):
+        for array in map(np.asarray, keras.tree.flatten(data)):
+            for what, is_bad in (("NaN", np.isnan), ("inf", np.isinf)):
+                if array.dtype.kind == "f" and is_bad(array).any():
+                    count = is_bad(array).sum()
+                    raise ValueError(f"{name} must hold no {what}; received {count} of them")
 
 
 def _check(model: keras.Model, batch: _Batch, loss: Any) -> None:
@@ -381,12 +393,6 @@ def _check(model: keras.Model, batch: _Batch, loss: Any) -> None:
         )
     if loss is None and not model.compiled:
         raise ValueError("loss must be given, or the model compiled with one; received neither")
-    for name, data in (("x", batch.x), ("y", batch.y), ("sample_weight", batch.sample_weight)):
-        for array in map(np.asarray, keras.tree.flatten(data)):
-            for what, is_bad in (("NaN", np.isnan), ("inf", np.isinf)):
-                if array.dtype.kind == "f" and is_bad(array).any():
-                    count = is_bad(array).sum()
-                    raise ValueError(f"{name} must hold no {what}; received {count} of them")
 
 
 def _batch_loss(
