@@ -261,16 +261,20 @@ def diagnose(
 
 
 def _advised(found: Finding, outcomes: list[Outcome]) -> Finding:
-    """The finding with what became of its remedies; only what helped is still advised."""
+    """The finding with what became of its remedies; only what helped is still advised.
+
+    Where nothing helped, a remedy that fits this evidence alone stays: it is none of those tried.
+    """
     mine = [outcome for outcome in outcomes if found.id in outcome.checks]
     if not mine:
         return found
     helped = [outcome for outcome in mine if outcome.helped]
     remedy = " ".join(outcome.advice for outcome in helped)
-    tried = [outcome.text for outcome in helped or mine]
-    return replace(
-        found, remedy=remedy or "None of the remedies that were tried helped.", tried=tried
-    )
+    if not helped:
+        usual = {check.remedy for check in CHECKS}
+        remedy = "None of the remedies that were tried helped."
+        remedy += "" if found.remedy in usual else f" Untried: {found.remedy}"
+    return replace(found, remedy=remedy, tried=[outcome.text for outcome in helped or mine])
 
 
 def _limits(thresholds: Mapping[str, float] | None) -> dict[str, float]:

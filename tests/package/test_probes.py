@@ -482,3 +482,59 @@ def test_a_dataset_without_targets_is_told_apart_from_an_empty_one(rng):
     data = tf.data.Dataset.from_tensor_slices(rng.standard_normal((8, 4))).batch(4)
     with pytest.raises(ValueError, match="y must fit the loss"):
         probe(model, data)
+
+
+@pytest.mark.parametrize("mode", ["full", "activations"])
+def test_layers_that_recompute_their_activations_still_show_their_signal(mode, rng):
+    def model():
+        keras.utils.set_random_seed(3)
+        return small(layers.Dense(6, "relu"), layers.Dense(6, "tanh"), layers.Dense(1))
+
+    x, y = rng.standard_normal((16, 4)), rng.standard_normal((16, 1))
+    expected = probe(model(), x, y)
+    with keras.RematScope(mode=mode):
+        saving = model()
+    found = probe(saving, x, y)
+    for mine, theirs in zip(found.layers, expected.layers, strict=True):
+        assert mine.backward == pytest.approx(theirs.backward, rel=1e-6) and mine.backward > 0
+    assert saving.layers[0]._remat_mode is not None
+
+
+def test_a_spectral_normalisation_keeps_its_kernel(rng):
+    model = small(layers.SpectralNormalization(layers.Dense(5)), layers.Dense(1))
+    before = [keras.ops.convert_to_numpy(v) for v in model.variables]
+    probe(model, rng.standard_normal((8, 4)), rng.standard_normal((8, 1)))
+    after = [keras.ops.convert_to_numpy(v) for v in model.variables]
+    assert all(np.array_equal(a, b) for a, b in zip(before, after, strict=True))
+
+
+def test_every_row_is_asked_for_nan_not_the_batch_alone():
+    x = np.ones((1000, 4))
+    x[1] = np.inf
+    with pytest.raises(ValueError, match="x must hold no inf; received 4"):
+        probe(small(layers.Dense(1)), x, np.ones((1000, 1)))
+
+
+def test_ids_that_an_embedding_does_not_have():
+    model = small(layers.Embedding(10, 2, name="words"), layers.Flatten(), layers.Dense(1))
+    with pytest.raises(ValueError, match=r"ids must lie in 0 to 9, .* words; received 3 to 12"):
+        probe(model, np.array([[3, 4, 5, 12]]), np.ones((1, 1)))
+
+
+def test_what_an_own_loss_says_at_outputs_of_our_choice():
+    """loss = mean over all pairs of (p - y)^2, for targets 0, 2 and outputs 0 (weights 0)."""
+    model = small(layers.Dense(1, kernel_initializer="zeros"), inputs=(1,))
+
+    def paired(y, p):
+        return keras.ops.mean((p - keras.ops.reshape(y, (1, -1))) ** 2)
+
+    own = probe(model, np.ones((2, 1)), np.array([[0.0], [2.0]]), paired).own_loss
+    assert (own.rows, own.pairs, own.together) == (2, 2, 2)  # equal outputs cannot tell
+    assert own.at_targets == 2  # of the pairs (0, 0), (0, 2), (2, 0), (2, 2), two are off by 2
+    assert probe(model, np.ones((2, 1)), np.array([[0.0], [2.0]])).own_loss is None
+
+
+@pytest.mark.parametrize(("activation", "affine"), [(None, True), ("relu", False)])
+def test_whether_the_outputs_are_an_affine_function_of_the_inputs(activation, affine, rng):
+    model = small(layers.Dense(8, activation), layers.Dense(2))
+    assert probe(model, rng.standard_normal((16, 4)), rng.standard_normal((16, 2))).affine == affine
