@@ -60,6 +60,11 @@ THRESHOLDS = {
         "share of a hidden layer's outputs in the outer 3 % of the activation's range",
         "the tails of Glorot and Bengio 2010; 15 chaotic tanh layers reach 0.57 and train",
     ),
+    "saturated by inputs": Threshold(
+        0.7,
+        "the same share in the first layer, where the inputs are ten times too large or more",
+        _KINDS,
+    ),
     "data scale": Threshold(
         2.0,
         "decades between 1 and the root mean square of what the first layer receives",
@@ -147,9 +152,9 @@ THRESHOLDS = {
         _KINDS + ": 5, 40 and 88 fail, 0.4 to 0.8 train",
     ),
     "penalty": Threshold(
-        30.0,
+        15.0,
         "weight penalty over the rest of the loss",
-        _KINDS + ": 186 fails",
+        _KINDS + ": 22 and 186 fail",
     ),
     "recurrent steps": Threshold(
         30.0,
@@ -854,10 +859,15 @@ def _input_scale(m: Measured) -> Evidence | None:
     fails = m.blows_up if off > 0 else m.gets_nowhere
     if not m.adaptive and fails:
         limit = m.limits["data scale, plain steps"]
+    saturates = off > 0 and first.saturated >= m.limits["saturated by inputs"]
+    if saturates:
+        limit = m.limits["data scale, plain steps"]
     embedded = any(layer.kind == "Embedding" for layer in m.seen.layers)
     if abs(off) < limit or (off < 0 and (first.input_zeros > 0.5 or (embedded and m.adaptive))):
         return None
     text = f"the inputs have a root mean square of {10**off:.1e}"
+    if saturates:
+        text += f", and {first.saturated:.0%} of the first layer's outputs are saturated"
     return Evidence(text, off, [first.name], limit)
 
 
