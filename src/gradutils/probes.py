@@ -412,6 +412,11 @@ def _batch_loss(
             value = _mean_loss(keras.losses.get(loss), batch, predictions)
             value += sum(tf.cast(extra, value.dtype) for extra in model.losses)
     except Exception as error:
+        if "No loss to compute" in str(error):
+            raise ValueError(
+                "loss must be given: the model was compiled without one, and what a train_step of "
+                "its own computes cannot be asked for"
+            ) from error
         raise ValueError(
             f"y must fit the loss and the predictions; received shapes {_shapes(batch.y)} and "
             f"{_shapes(predictions)}, labels {_range(batch.y)}: {error}"
