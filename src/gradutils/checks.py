@@ -626,7 +626,7 @@ def _nonfinite(m: Measured) -> Evidence | None:
         "Compute the loss from logits, and look for log(0) (an underflow: use logsumexp) or a "
         "division by zero in it."
     )
-    text = "the loss is not finite, the weights and outputs of every layer are"
+    text = "the loss is not finite, every layer is"
     return Evidence(text, seen.loss, [], 0.0, remedy, "jacobian_products")
 
 
