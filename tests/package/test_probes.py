@@ -517,7 +517,7 @@ def test_every_row_is_asked_for_nan_not_the_batch_alone():
 
 def test_ids_that_an_embedding_does_not_have():
     model = small(layers.Embedding(10, 2, name="words"), layers.Flatten(), layers.Dense(1))
-    with pytest.raises(ValueError, match=r"ids must lie in 0 to 9, .* words; received 3 to 12"):
+    with pytest.raises(ValueError, match=r"ids must lie in 0 to 9, .*words; received 3 to 12"):
         probe(model, np.array([[3, 4, 5, 12]]), np.ones((1, 1)))
 
 
@@ -528,10 +528,11 @@ def test_what_an_own_loss_says_at_outputs_of_our_choice():
     def paired(y, p):
         return keras.ops.mean((p - keras.ops.reshape(y, (1, -1))) ** 2)
 
-    own = probe(model, np.ones((2, 1)), np.array([[0.0], [2.0]]), paired).own_loss
+    x, y = np.ones((2, 1)), np.array([[0.0], [2.0]], "float32")
+    own = probe(model, x, y, paired).own_loss
     assert (own.rows, own.pairs, own.together) == (2, 2, 2)  # equal outputs cannot tell
     assert own.at_targets == 2  # of the pairs (0, 0), (0, 2), (2, 0), (2, 2), two are off by 2
-    assert probe(model, np.ones((2, 1)), np.array([[0.0], [2.0]])).own_loss is None
+    assert probe(model, x, y).own_loss is None
 
 
 @pytest.mark.parametrize(("activation", "affine"), [(None, True), ("relu", False)])
