@@ -78,7 +78,7 @@ def input_scale() -> Pairs:
         x, y = smooth(seed=47)
         x = (60 if sick else 0) + 0.5 * x
         model = net((8,), dense(16, "tanh"), dense(1, "sigmoid"))
-        return Case(ready(model, Adam(1e-2), BINARY), x, (y > 0) * 1.0)
+        return Case(ready(model, Adam(3e-4), BINARY), x, (y > 0) * 1.0)
 
     def pixels(sick):
         x, y = images(size=16, seed=48)
@@ -99,7 +99,7 @@ def input_scale() -> Pairs:
     cause = "input scale"
     yield Pair(cause, "30, SGD", large, r2)
     yield Pair(cause, "1e-4, momentum", small, accuracy)
-    yield Pair(cause, "offset 60, Adam", offset, accuracy, 200)
+    yield Pair(cause, "offset 60, Adam", offset, accuracy, 1500)
     yield Pair(cause, "pixels to 255, SGD", pixels, accuracy)
     yield Pair(cause, "0.005, SGD", faint, r2, 250)
     yield Pair(cause, "offset 60, SGD", years, accuracy)
