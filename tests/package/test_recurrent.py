@@ -80,6 +80,7 @@ def test_draws_are_seeded_and_follow_the_rules():
     assert np.allclose(net.W @ net.W.T, np.eye(50), rtol=0, atol=1e-12)
     lstm = LSTM(4, 50, forget_bias=2.5, recurrent="glorot", seed=0)
     assert lstm.b.tolist() == [0] * 50 + [2.5] * 50 + [0] * 100
+    assert LSTM(4, 50, seed=0).b[50:100].tolist() == [1.0] * 50
     sigma = initializers._standard_deviation("glorot", (50, 200))
     assert lstm.W.std() == pytest.approx(sigma, rel=4 / np.sqrt(2 * lstm.W.size))
 
