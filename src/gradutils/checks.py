@@ -162,10 +162,10 @@ THRESHOLDS = {
         _KINDS + ": 300 steps fail, series of 3 to 10 steps train",
     ),
     "reach": Threshold(
-        0.8,
+        0.95,
         "loss after the look ahead over that of the best constant, from which a short reach over "
         "time is a fault",
-        _KINDS + ": 0.84 and 0.98 fail, 0.4 to 0.7 train",
+        _KINDS + ": 0.98 fails, 0.2 to 0.7 train, and more than 0.8 after five steps",
     ),
     "constant output": Threshold(
         0.01,
