@@ -22,6 +22,7 @@ from gradutils.probes import (
     _batch_loss,
     _check,
     _dead,
+    _norm,
     _one_batch,
     _own,
     _Recorder,
@@ -199,7 +200,7 @@ def trainer(
     begin = [(v, tf.identity(v.value)) for v in optimizer_state(optimizer)]
     owners = [(layer.path or layer.name, _own(layer)) for layer in model._flatten_layers()]
     owners = [(name, own) for name, own in owners if own]
-    step = _step(model, optimizer, loss, [own for _, own in owners])
+    step = _step(model, optimizer, loss)
     steps_by_mode = [step] if model.run_eagerly else [tf.function(step, autograph=False), step]
     seeds = [s.state for layer in model._flatten_layers() for s in layer._seed_generators]
 
@@ -210,16 +211,17 @@ def trainer(
         tensors = tf.nest.map_structure(_tensor, tuple(batch))
         ends = [_inference(model, batch, loss)]
         losses, ratios, rates = [], [], []
+        before = [[_array(v) for v in own] for _, own in owners]
         for _ in range(steps):
             rates.append(float(_array(optimizer.learning_rate)))
-            value, moved, size = _first_that_runs(steps_by_mode, tensors)
-            losses.append(float(_array(value)))
-            with np.errstate(divide="ignore", invalid="ignore"):
-                ratios.append(np.where(_array(moved) == 0, 0.0, _array(moved) / _array(size)))
+            losses.append(float(_array(_first_that_runs(steps_by_mode, tensors))))
+            after = [[_array(v) for v in own] for _, own in owners]
+            ratios.append([_change(*pair) for pair in zip(before, after, strict=True)])
+            before = after
         ends.append(_inference(model, batch, loss))
         for seed, value in zip(seeds, seeded, strict=True):
             seed.assign(value)
-        losses.append(float(_array(_first_that_runs(steps_by_mode, tensors)[0])))
+        losses.append(float(_array(_first_that_runs(steps_by_mode, tensors))))
         inference, spreads, sizes, dead = np.array(ends).T
         return Trial(
             losses=np.array(losses),
@@ -235,32 +237,24 @@ def trainer(
     return run
 
 
-def _step(
-    model: keras.Model, optimizer: Any, loss: Any, owned: list[list[keras.Variable]]
-) -> Callable:
-    """One step of `fit`: the loss, and for each list of weights the norms of change and weights."""
+def _step(model: keras.Model, optimizer: Any, loss: Any) -> Callable:
+    """One step of `fit`, which returns the loss before it."""
     weights = model.trainable_variables
 
-    def step(x: Any, y: Any, sample_weight: Any) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    def step(x: Any, y: Any, sample_weight: Any) -> tf.Tensor:
         with tf.GradientTape() as tape:
             value, _ = _batch_loss(model, _Batch(x, y, sample_weight), loss)
             scaled = optimizer.scale_loss(value)
         gradients = tape.gradient(scaled, [v.value for v in weights])
-        before = {id(v): tf.identity(v.value) for v in weights}
         moved = [(g, v) for g, v in zip(gradients, weights, strict=True) if g is not None]
         if moved:
             optimizer.apply([g for g, _ in moved], [v for _, v in moved])
-        moves = [_norm([v.value - before[id(v)] for v in own]) for own in owned]
-        return (
-            value,
-            tf.stack(moves),
-            tf.stack([_norm([before[id(v)] for v in own]) for own in owned]),
-        )
+        return value
 
     return step
 
 
-def _first_that_runs(steps: list[Callable], batch: tuple) -> tuple:
+def _first_that_runs(steps: list[Callable], batch: tuple) -> tf.Tensor:
     """Run the compiled step; drop it for the eager one if no graph can hold the model."""
     if len(steps) > 1:
         try:
@@ -292,5 +286,8 @@ def _tensor(array: Any) -> Any:
     return None if array is None else tf.convert_to_tensor(array)
 
 
-def _norm(tensors: list[tf.Tensor]) -> tf.Tensor:
-    return tf.sqrt(tf.add_n([tf.reduce_sum(tf.square(tf.cast(t, tf.float64))) for t in tensors]))
+def _change(before: list[np.ndarray], after: list[np.ndarray]) -> float:
+    """Norm of the change of some arrays over their norm before; 0 where nothing moved."""
+    moved = _norm([b - a for a, b in zip(before, after, strict=True)])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return 0.0 if moved == 0 else float(np.divide(moved, _norm(before)))
