@@ -22,14 +22,14 @@ class Threshold(NamedTuple):
     source: str
 
 
-_KINDS = "benchmarks/diagnosis.py, failing models and their sound twins, tuning half"
+_KINDS = "benchmarks.diagnosis, failing models and their sound twins, tuning half"
 
 #: The limits of the checks, by name.
 THRESHOLDS = {
     "vanishing": Threshold(
         2.2,
         "decades by which the backward signal falls towards the first layer; plain SGD",
-        "benchmarks/diagnosis.py, tuning half: nets with 1.9 train, nets with 4.3 do not; "
+        "benchmarks.diagnosis, tuning half: nets with 1.9 train, nets with 4.3 do not; "
         "22 ReLU layers with Glorot weights (3.3) begin to fail",
     ),
     "vanishing, adaptive": Threshold(
