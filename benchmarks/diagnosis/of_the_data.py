@@ -96,6 +96,12 @@ def input_scale() -> Pairs:
         model = net((16,), dense(32), dense(4, "softmax"))
         return Case(ready(model, SGD(0.05), SPARSE), x, y)
 
+    def level(sick):
+        x, y = smooth(seed=139)
+        model = net((8,), dense(32), dense(32), dense(1, None))
+        x = 3 + (0.03 if sick else 1) * x
+        return Case(ready(model, Adam(1e-3), "mse"), x, y)
+
     cause = "input scale"
     yield Pair(cause, "30, SGD", large, r2)
     yield Pair(cause, "1e-4, momentum", small, accuracy)
@@ -103,6 +109,7 @@ def input_scale() -> Pairs:
     yield Pair(cause, "pixels to 255, SGD", pixels, accuracy)
     yield Pair(cause, "0.005, SGD", faint, r2, 250)
     yield Pair(cause, "offset 60, SGD", years, accuracy)
+    yield Pair(cause, "3, spread of 0.03", level, r2, 400)
 
 
 def feature_scale() -> Pairs:

@@ -230,6 +230,11 @@ class Measured:
         return bool(first - least < self.limits["no progress"] * abs(first))
 
     @property
+    def learned_nothing(self) -> bool:
+        """Whether the model is no better than a constant answer after 50 steps or more."""
+        return bool(self.iterations >= 50 and self.seen.loss >= 0.95 * self.constant)
+
+    @property
     def blows_up(self) -> bool:
         """Whether the look ahead multiplies the loss, or leaves the finite numbers."""
         if self.trial is None or not np.isfinite(self.trial.losses[0]):
@@ -873,7 +878,8 @@ def _input_scale(m: Measured) -> Evidence | None:
 
 def _input_offset(m: Measured) -> Evidence | None:
     first = _first(m)
-    if first is None or not first.feature_stds.size or not m.gets_nowhere:
+    stuck = m.gets_nowhere or m.learned_nothing
+    if first is None or not first.feature_stds.size or not stuck:
         return None
     means, stds = np.sqrt([np.mean(a**2) for a in (first.feature_means, first.feature_stds)])
     ratio = means / stds if stds else 0.0
@@ -1028,8 +1034,7 @@ def _affine(m: Measured) -> Evidence | None:
 
 
 def _affine_fails(m: Measured) -> Evidence | None:
-    late = m.iterations >= 50 and m.seen.loss >= 0.95 * m.constant
-    return _affine(m) if late else None
+    return _affine(m) if m.learned_nothing else None
 
 
 def _affine_note(m: Measured) -> Evidence | None:
