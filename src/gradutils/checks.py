@@ -965,6 +965,8 @@ def _negative_rate(m: Measured) -> Evidence | None:
 def _train_and_inference(m: Measured) -> Evidence | None:
     if m.iterations < 10 or not m.seen.loss > 0:
         return None
+    if m.constant <= m.limits["solved"]:  # all targets are alike: any small loss is far above 0
+        return None
     ratio = m.seen.inference_loss / m.seen.loss
     enough = np.nan_to_num(m.constant)
     if not ratio >= m.limits["train and inference"] or m.seen.inference_loss < enough:

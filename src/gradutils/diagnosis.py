@@ -272,7 +272,7 @@ def _advised(found: Finding, outcomes: list[Outcome]) -> Finding:
     remedy = " ".join(outcome.advice for outcome in helped)
     if not helped:
         usual = {check.remedy for check in CHECKS}
-        remedy = "None of the remedies that were tried helped."
+        remedy = "None of the remedies that were tried helped on its own."
         remedy += "" if found.remedy in usual else f" Untried: {found.remedy}"
     return replace(found, remedy=remedy, tried=[outcome.text for outcome in helped or mine])
 

@@ -33,6 +33,7 @@ from gradutils.probes import (
 
 _GLOBAL_SEEDS = "global_seed_generator"  # Keras' names for the parts of its global state
 _NAME_COUNTERS = "object_name_uids"
+_NAME_SCOPES = "name_scope_stack"
 
 
 @dataclass(frozen=True)
@@ -156,11 +157,16 @@ def sandbox(model: keras.Model) -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def _random_states_restored() -> Iterator[None]:
-    """Keep the random states of Python, NumPy, TensorFlow and Keras, and Keras' name counters."""
+    """Keep the random states of Python, NumPy, TensorFlow and Keras, and Keras' names.
+
+    Keras leaves the name of a loss on its stack of scopes where TensorFlow refuses that name, such
+    as that of a function that begins with an underscore.
+    """
     seeds = global_state.get_global_attribute(_GLOBAL_SEEDS)
     seed = None if seeds is None else tf.identity(seeds.state.value)
     counters = global_state.get_global_attribute(_NAME_COUNTERS)
     counters = None if counters is None else copy.copy(counters)
+    scopes = list(global_state.get_global_attribute(_NAME_SCOPES) or [])
     rng = getattr(eager_context.context(), "_rng", None)
     states = random.getstate(), np.random.get_state(), rng and rng.getstate()  # noqa: NPY002
     try:
@@ -170,6 +176,7 @@ def _random_states_restored() -> Iterator[None]:
         if seeds is not None:
             seeds.state.assign(seed)
         global_state.set_global_attribute(_NAME_COUNTERS, counters)
+        global_state.set_global_attribute(_NAME_SCOPES, scopes)
         random.setstate(states[0])
         np.random.set_state(states[1])  # noqa: NPY002
         if rng is not None:

@@ -39,7 +39,7 @@ def test_tensorboard(run_recipe, tmp_path):
     (events,) = (tmp_path / "logs" / "train").glob("events*.v2")
     seen = tf.compat.v1.train.summary_iterator(str(events))
     tags = {value.tag for event in seen for value in event.summary.value}
-    assert {f"epoch_{name}" for name in NAMES} <= tags
+    assert {f"epoch_{name}" for name in NAMES} <= tags, tags
 
 
 @pytest.mark.filterwarnings("ignore")
