@@ -71,7 +71,6 @@ class Row(NamedTuple):
 
     cause: str
     name: str
-    held_out: bool
     scores: list[float]  # one a seed
     found: list[Diagnosis | ValueError]  # at the start, after 5 steps, after training
 
@@ -106,7 +105,7 @@ def reached(model: Pair | Everyday, case: Case, seed: int, found: list | None = 
     return float(value) if np.isfinite(value) else -1.0
 
 
-def examine(model: Pair | Everyday, sick: bool, held_out: bool, seeds: tuple[int, ...]) -> Row:
+def examine(model: Pair | Everyday, sick: bool, seeds: tuple[int, ...]) -> Row:
     """Train once a seed; diagnose the first model at the start, after 5 steps and at the end."""
     scores: list[float] = []
     found: list = []
@@ -117,7 +116,7 @@ def examine(model: Pair | Everyday, sick: bool, held_out: bool, seeds: tuple[int
         if not scores:
             found.append(look(case))
         scores.append(reached(model, case, seed, found if not scores else None))
-    return Row(model.cause, model.name, held_out, scores, found)
+    return Row(model.cause, model.name, scores, found)
 
 
 def healthy(row: Row) -> bool:
@@ -185,7 +184,7 @@ def run(quick: bool) -> None:
     counts: dict[str, Counter] = {}
     unclear = 0
     for pair, held_out in tqdm(list(pairs())):
-        sick, sound = (examine(pair, s, held_out, seeds) for s in (True, False))
+        sick, sound = (examine(pair, s, seeds) for s in (True, False))
         if max(sick.scores) > FAILS or min(sound.scores) < TRAINS:
             unclear += 1
             tqdm.write(f"unclear: {pair.cause}, {pair.name}: {sick.scores}, {sound.scores}")
@@ -219,7 +218,7 @@ def run_everyday(quick: bool) -> None:
     n: Counter = Counter()
     for number, model in enumerate(tqdm(EVERYDAY[::6] if quick else EVERYDAY)):
         half = "held out" if number % 2 else "tuning"
-        row = examine(model, False, bool(number % 2), SEEDS[:1] if quick else SEEDS)
+        row = examine(model, False, SEEDS[:1] if quick else SEEDS)
         if min(row.scores) < TRAINS:
             tqdm.write(f"not counted, since it does not train: {model.name}, {row.scores}")
             continue

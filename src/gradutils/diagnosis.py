@@ -16,7 +16,7 @@ import numpy as np
 from gradutils import _checks, remedies, trials
 from gradutils._keras import keras
 from gradutils.checks import CHECKS, THRESHOLDS, Check, Evidence, Measured, Threshold, trunk
-from gradutils.probes import LayerRecord, Probe, probe
+from gradutils.probes import LayerRecord, Probe, _inner_optimizer, probe
 from gradutils.remedies import Outcome
 from gradutils.trials import Trial
 
@@ -295,8 +295,7 @@ def _limits(thresholds: Mapping[str, float] | None) -> dict[str, float]:
 
 
 def _is_adaptive(model: keras.Model) -> bool:
-    optimizer = getattr(model, "optimizer", None)
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    optimizer = _inner_optimizer(model)
     return optimizer is not None and not isinstance(optimizer, keras.optimizers.SGD)
 
 

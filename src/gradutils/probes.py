@@ -445,10 +445,9 @@ def _scaled(value: tf.Tensor, optimizer: Any, scale: float | None) -> tuple[tf.T
 
 def _next_updates(model: keras.Model, gradients: list[np.ndarray]) -> list[np.ndarray | None]:
     """What the optimiser would add to each weight, from a copy of it on copies of the weights."""
-    optimizer = getattr(model, "optimizer", None)
+    optimizer = _inner_optimizer(model)
     if optimizer is None:
         return [None] * len(gradients)
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
     variables = model.trainable_variables
     copies = [
         keras.Variable(keras.ops.convert_to_numpy(v), name=v.name, dtype=v.dtype) for v in variables
@@ -456,6 +455,12 @@ def _next_updates(model: keras.Model, gradients: list[np.ndarray]) -> list[np.nd
     twin = optimizer_twin(optimizer, copies)
     twin.apply([tf.cast(g, v.dtype) for g, v in zip(gradients, variables, strict=True)], copies)
     return [_array(c) - _array(v) for c, v in zip(copies, variables, strict=True)]
+
+
+def _inner_optimizer(model: keras.Model) -> Any:
+    """The model's optimiser without a loss scale around it; None if there is none."""
+    optimizer = getattr(model, "optimizer", None)
+    return getattr(optimizer, "inner_optimizer", optimizer)
 
 
 def optimizer_twin(optimizer: Any, variables: list[keras.Variable], **changes: Any) -> Any:
@@ -682,7 +687,7 @@ def _record(
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         means, stds = _features(calls[0][0].argument)
         return LayerRecord(
-            name=layer.path or layer.name,
+            name=_path(layer),
             kind=type(layer).__name__,
             activation="" if activation == "linear" else activation,
             parameters=sum(w.size for w in values),
@@ -713,6 +718,11 @@ def _record(
         )
 
 
+def _path(layer: keras.Layer) -> str:
+    """The layer's place in the model; its name before Keras has told it its place."""
+    return layer.path or layer.name
+
+
 def _activation(layer: keras.Layer) -> str:
     kinds = {"ReLU": "relu", "Softmax": "softmax", "LeakyReLU": "leaky_relu", "ELU": "elu"}
     name = getattr(getattr(layer, "activation", None), "__name__", "")
@@ -728,8 +738,7 @@ def _features(argument: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _optimizer(model: keras.Model) -> OptimizerRecord | None:
-    optimizer = getattr(model, "optimizer", None)
-    optimizer = getattr(optimizer, "inner_optimizer", optimizer)
+    optimizer = _inner_optimizer(model)
     if optimizer is None:
         return None
     now = int(_array(optimizer.iterations))
@@ -751,7 +760,7 @@ def _penalties(model: keras.Model) -> tuple[dict[str, float], float]:
         decay = [float(_array(v.regularizer(v))) for v in _own(layer) if v.regularizer]
         of_weights += sum(decay)
         if added or decay:
-            penalties[layer.path or layer.name] = sum(added) + sum(decay)
+            penalties[_path(layer)] = sum(added) + sum(decay)
     return penalties, of_weights
 
 

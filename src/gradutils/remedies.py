@@ -20,8 +20,10 @@ from gradutils.probes import (
     _array,
     _Batch,
     _check,
+    _inner_optimizer,
     _one_batch,
     _own,
+    _path,
     optimizer_twin,
     probe,
 )
@@ -542,7 +544,7 @@ def forget_bias(patient: Patient) -> Iterator[Treated]:
     for layer in patient.model._flatten_layers():
         gate = {keras.layers.LSTMCell: 1, keras.layers.GRUCell: 0}.get(type(layer))
         bias = getattr(layer, "bias", None)
-        calls = counts.get(layer.path or layer.name, 0)
+        calls = counts.get(_path(layer), 0)
         if gate is not None and bias is not None and calls > 1:
             _fill(bias, layer.units, np.log(calls), gate)
             steps = calls
@@ -553,7 +555,7 @@ def forget_bias(patient: Patient) -> Iterator[Treated]:
 
 def clip(patient: Patient) -> Iterator[Treated]:
     """Gradients clipped to a global norm of 1."""
-    inner = getattr(patient.model.optimizer, "inner_optimizer", patient.model.optimizer)
+    inner = _inner_optimizer(patient.model)
     if inner.global_clipnorm is None:
         changes = {"clipnorm": None, "clipvalue": None, "global_clipnorm": 1.0}
         yield Treated(optimizer=lambda o, w: optimizer_twin(o, w, **changes))
@@ -561,7 +563,7 @@ def clip(patient: Patient) -> Iterator[Treated]:
 
 def epsilon(patient: Patient) -> Iterator[Treated]:
     """The optimiser's epsilon at 1e-3, a number that float16 can hold."""
-    inner = getattr(patient.model.optimizer, "inner_optimizer", patient.model.optimizer)
+    inner = _inner_optimizer(patient.model)
     if getattr(inner, "epsilon", None) is not None and inner.epsilon < 1e-3:
         yield Treated(optimizer=lambda o, w: optimizer_twin(o, w, epsilon=1e-3))
 
@@ -620,17 +622,15 @@ def softmax_output(patient: Patient) -> Iterator[Treated]:
 
 def _last(patient: Patient, name: str) -> Iterator[Treated]:
     heads = patient.seen.heads
-    named = {layer.path or layer.name: layer for layer in patient.model._flatten_layers()}
-    layer = named.get(heads[0].layer) if len(heads) == 1 else None
+    layer = _named(patient.model).get(heads[0].layer) if len(heads) == 1 else None
     if layer is None or _name(layer) == name:
         return
-    activation = keras.activations.get(name)
-    if hasattr(layer, "activation"):
-        _set(patient.undo, layer, "activation", activation)
-    elif isinstance(layer, keras.layers.Softmax | keras.layers.ReLU | keras.layers.LeakyReLU):
-        _set(patient.undo, layer, "call", lambda h, *_, **__: activation(h))
-    else:
+    is_activation = isinstance(
+        layer, keras.layers.Softmax | keras.layers.ReLU | keras.layers.LeakyReLU
+    )
+    if not hasattr(layer, "activation") and not is_activation:
         return
+    _activate(patient.undo, layer, name)
     yield Treated(retrace=True, scale=True)
 
 
@@ -697,7 +697,7 @@ def less_momentum(patient: Patient) -> Iterator[Treated]:
 
 def _hidden(patient: Patient) -> list[keras.Layer]:
     """The layers that are called before the last one that has weights or returns the outputs."""
-    named = {layer.path or layer.name: layer for layer in patient.model._flatten_layers()}
+    named = _named(patient.model)
     called = [record for record in patient.seen.layers if record.name in named]
     weighted = [i for i, record in enumerate(called) if record.parameters]
     return [named[record.name] for record in called[: weighted[-1] if weighted else 0]]
@@ -706,13 +706,23 @@ def _hidden(patient: Patient) -> list[keras.Layer]:
 def _replaced(patient: Patient, found: list[keras.Layer], old: set[str], new: str) -> bool:
     """Give these layers a new activation where they have one of the old ones."""
     found = [layer for layer in found if _name(layer) in old]
-    activation = keras.activations.get(new)
     for layer in found:
-        if hasattr(layer, "activation"):
-            _set(patient.undo, layer, "activation", activation)
-        else:
-            _set(patient.undo, layer, "call", lambda h, *_, **__: activation(h))
+        _activate(patient.undo, layer, new)
     return bool(found)
+
+
+def _named(model: keras.Model) -> dict[str, keras.Layer]:
+    """Path -> layer, as the records of a probe name it."""
+    return {_path(layer): layer for layer in model._flatten_layers()}
+
+
+def _activate(undo: ExitStack, layer: keras.Layer, name: str) -> None:
+    """Give a layer another activation; to a layer that is one, another call."""
+    activation = keras.activations.get(name)
+    if hasattr(layer, "activation"):
+        _set(undo, layer, "activation", activation)
+    else:
+        _set(undo, layer, "call", lambda h, *_, **__: activation(h))
 
 
 def _set(undo: ExitStack, thing: Any, name: str, value: Any) -> None:

@@ -25,6 +25,7 @@ from gradutils.probes import (
     _norm,
     _one_batch,
     _own,
+    _path,
     _Recorder,
     _state,
     optimizer_state,
@@ -205,7 +206,7 @@ def trainer(
         hold is run eagerly, as it is if it was compiled with ``run_eagerly=True``.
     """
     begin = [(v, tf.identity(v.value)) for v in optimizer_state(optimizer)]
-    owners = [(layer.path or layer.name, _own(layer)) for layer in model._flatten_layers()]
+    owners = [(_path(layer), _own(layer)) for layer in model._flatten_layers()]
     owners = [(name, own) for name, own in owners if own]
     step = _step(model, optimizer, loss)
     steps_by_mode = [step] if model.run_eagerly else [tf.function(step, autograph=False), step]
