@@ -1,11 +1,11 @@
-"""The adding problem of chapters 16 and 19, with and without gates: which runs learn.
+"""The adding problem of chapters 17 and 21, with and without gates: which runs learn.
 
     python -m benchmarks.gates          30 steps, seven arms, five rates: about ten minutes
-    python -m benchmarks.gates --long   100 steps, the two arms without gates of chapter 19
+    python -m benchmarks.gates --long   100 steps, the two arms without gates of chapter 21
 
 Printed is for each arm and learning rate in how many of eight seeds the error on fresh sequences
 comes below a quarter of the baseline, in how many it stays above 0.8 of it, and the smallest and
-the largest error. Networks and training are those of chapter 16.
+the largest error. Networks and training are those of chapter 17.
 """
 
 import argparse
@@ -75,7 +75,7 @@ def main(arguments: list[str] | None = None) -> None:
             for rate in LONG_RATES:
                 print(line(label, rate, [long_error(arm, rate, seed) for seed in SEEDS]))
         return
-    chapter = definitions("16_gates")
+    chapter = definitions("17_gates")
     makes: dict[str, Make] = {
         label: lambda seed, arm=arm: plain(26, *arm, seed=seed) for label, arm in ARMS.items()
     }

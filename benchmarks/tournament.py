@@ -1,4 +1,4 @@
-"""The tournament of chapter 17 at a larger size: every fix and more pairs on every patient.
+"""The tournament of chapter 18 at a larger size: every fix and more pairs on every patient.
 
     python -m benchmarks.tournament              160 steps, six or seven rates: a quarter of an hour
     python -m benchmarks.tournament --quick      64 steps, three rates: some minutes
@@ -48,7 +48,7 @@ def main(arguments=None):
     parser.add_argument("--quick", action="store_true", help="a smaller budget")
     parser.add_argument("--only", default="", help="patients whose name contains this")
     options = parser.parse_args(arguments)
-    chapter = definitions("17_choosing_a_fix")
+    chapter = definitions("18_choosing_a_fix")
     vars(chapter).update(QUICK if options.quick else FULL, SEEDS=SEEDS)
     fixes = chapter.FIXES | {pair: chapter.merged(pair) for pair in chapter.PAIRS + MORE_PAIRS}
     print(f"{platform.machine()}, {platform.system()}, NumPy {np.__version__}")

@@ -1,8 +1,8 @@
 """Sphinx extension: a figure of a page is read from the stored output of a notebook.
 
-    {stored}`16:for-bias-in-0-0-1:bias 0…10^`
+    {stored}`17:for-bias-in-0-0-1:bias 0…10^`
 
-is the number after "bias 0…10^" in what that cell of chapter 16 printed, where "…" is anything on
+is the number after "bias 0…10^" in what that cell of chapter 17 printed, where "…" is anything on
 the same line. So the page changes with the notebook; a reference that finds nothing is a warning.
 """
 

@@ -104,16 +104,16 @@ _EXPECTED: dict[str, Callable] = {
     "15.1 a": lambda: np.sqrt(1.1**0.01 - 1),
     "15.3 q_32": lambda: 1 + 32 / 2,
     "15.3 depth": lambda: (1 / np.arange(3, 35)).sum(),
-    "16.1 bias": lambda steps: -np.log(2 ** (1 / steps) - 1),
-    "16.2 bias": lambda: special.logit(7 / 8),
-    "17.3 decades": lambda: np.log10(theory.backward_factor(_shifted("relu", _RELU_MEAN))) / 2,
-    "18.1 layers": lambda: _layers(theory.chi("relu", 1.0) ** 0.5, 10 ** -_vanishing_limit()),
-    "19.1 e5m2": lambda: _layers(0.25, 1.000001 * 2**-17),  # Half of 2^-16 rounds to 0.
-    "19.1 e4m3": lambda: _layers(0.25, 1.000001 * 2**-10),  # Half of 2^-9 rounds to 0.
-    "19.2 z": lambda: -np.log(np.expm1(np.log(2) / 10_000)),
-    "20.1 layers": lambda: _layers(0.8, 2**-24),
-    "20.3 gain": lambda: theory.forward_gain(_shifted("sigmoid", 0.5)),
-    "20.3 factor": lambda: theory.backward_factor(_shifted("sigmoid", 0.5)),
+    "17.1 bias": lambda steps: -np.log(2 ** (1 / steps) - 1),
+    "17.2 bias": lambda: special.logit(7 / 8),
+    "18.3 decades": lambda: np.log10(theory.backward_factor(_shifted("relu", _RELU_MEAN))) / 2,
+    "19.1 layers": lambda: _layers(theory.chi("relu", 1.0) ** 0.5, 10 ** -_vanishing_limit()),
+    "21.1 e5m2": lambda: _layers(0.25, 1.000001 * 2**-17),  # Half of 2^-16 rounds to 0.
+    "21.1 e4m3": lambda: _layers(0.25, 1.000001 * 2**-10),  # Half of 2^-9 rounds to 0.
+    "21.2 z": lambda: -np.log(np.expm1(np.log(2) / 10_000)),
+    "22.1 layers": lambda: _layers(0.8, 2**-24),
+    "22.3 gain": lambda: theory.forward_gain(_shifted("sigmoid", 0.5)),
+    "22.3 factor": lambda: theory.backward_factor(_shifted("sigmoid", 0.5)),
 }
 
 #: What a function is tried on, by the name of its parameter; others get a number in (0.1, 0.9).

@@ -108,7 +108,7 @@ def notebook(folder, printed):
     """Write a chapter of one cell that printed something."""
     output = {"output_type": "stream", "name": "stdout", "text": printed}
     cell = {"cell_type": "code", "id": "for-bias", "outputs": [output], "source": ""}
-    (folder / "16_gates.ipynb").write_text(json.dumps({"cells": [cell]}), "utf-8")
+    (folder / "17_gates.ipynb").write_text(json.dumps({"cells": [cell]}), "utf-8")
 
 
 @pytest.mark.parametrize(
@@ -126,16 +126,16 @@ def notebook(folder, printed):
 )
 def test_a_figure_changes_with_the_stored_output(tmp_path, printed, before, shown):
     notebook(tmp_path, printed)
-    _, number = stored.look_up(tmp_path, f"16:for-bias:{before}")
+    _, number = stored.look_up(tmp_path, f"17:for-bias:{before}")
     assert "".join(node.astext() for node in stored.shown(number)) == shown
     notebook(tmp_path, printed.replace("7 of", "6 of").replace("3.1", "3.2"))
     if "7 of" in printed:
-        assert stored.look_up(tmp_path, f"16:for-bias:{before}")[1][1] == "6"
+        assert stored.look_up(tmp_path, f"17:for-bias:{before}")[1][1] == "6"
 
 
 @pytest.mark.parametrize(
     ("reference", "missing"),
-    [("16:for-bias:bias 2:", "no number follows 'bias 2:'"), ("16:other:bias", "no code cell")],
+    [("17:for-bias:bias 2:", "no number follows 'bias 2:'"), ("17:other:bias", "no code cell")],
 )
 def test_a_reference_without_a_number_says_what_is_missing(tmp_path, reference, missing):
     notebook(tmp_path, "bias 0: 1")

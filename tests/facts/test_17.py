@@ -1,51 +1,41 @@
-"""What chapter 17 rests on: the fixes before training, and the gated cell."""
+"""The facts that chapter 17 shows: gates and the forget bias, with tolerances from statistics."""
 
 import numpy as np
 import pytest
+from scipy.special import expit
 
-from gradutils import datasets
-from tools.chapters import definitions
-
-HERE = definitions("17_choosing_a_fix")
+from gradutils.recurrent import LSTM
 
 
-@pytest.fixture(scope="module")
-def batch():
-    data = datasets.digits(np.random.default_rng(0))
-    return data.x_train[:64], data.y_train[:64]
+def log10_memory(bias, seed, scale=1.0, units=64, rule="glorot"):
+    """Return log10 of the rms singular value of dc_100/dc_0 of one untrained LSTM."""
+    rng = np.random.default_rng(seed)
+    net = LSTM(48, units, forget_bias=bias, recurrent=rule, rng=rng)
+    J = net.cell_jacobians(scale * rng.standard_normal((100, 48)))[-1]
+    return np.log10(np.linalg.norm(J) / np.sqrt(units))
 
 
-def two_numbers(name, row, batch, seed):
-    return HERE.two_numbers(HERE.network(name, HERE.FIXES[row], seed), *batch)
+@pytest.mark.parametrize(("bias", "fact"), [(0.0, 7e-22), (1.0, 5e-9), (3.0, 1.0)])
+def test_memory_over_100_steps(bias, fact):
+    # Draws differ by a factor of about 2 (0.3 decades) each; one decade is more than three
+    # standard deviations of a single draw, and here two are averaged.
+    logs = [log10_memory(bias, seed) for seed in (10, 11)]
+    assert np.mean(logs) == pytest.approx(np.log10(fact), abs=1)
 
 
-@pytest.mark.parametrize("kind", ["weights", "biases"])
-def test_gated_cell_against_finite_differences(kind):
-    # Central differences with a step of 1e-6 are off by about 1e-12 / 1e-6 in rounding.
-    rng = np.random.default_rng(1)
-    net, u = HERE.recurrent_network({"gates": True}, rng), rng.standard_normal((3, 8, 2))
-    error = rng.standard_normal((3, 1))
-    gradients = getattr(net.backward(net.forward(u), error), kind)
-    for p, g in zip(getattr(net, kind), gradients, strict=True):
-        index = tuple(rng.integers(0, n) for n in p.shape)
-        values = []
-        for step in (1e-6, -2e-6):
-            p[index] += step
-            values.append((net.forward(u).output * error).sum())
-        p[index] += 1e-6
-        assert g[index] == pytest.approx((values[0] - values[1]) / 2e-6, rel=1e-5, abs=1e-8)
+@pytest.mark.parametrize("bias", [-1.0, 0.0, 2.0, 5.0])
+def test_gates_alone_are_the_sigmoid_of_the_bias(bias):
+    net = LSTM(2, 5, forget_bias=bias, recurrent=0.0, kernel=0.0, seed=0)
+    J = net.cell_jacobians(np.random.default_rng(0).standard_normal((100, 2)))
+    assert J[-1] == pytest.approx(expit(bias) ** 100 * np.eye(5), rel=1e-10)
 
 
-@pytest.mark.parametrize("name", HERE.DENSE)
-def test_scaled_skips_bring_every_signal_within_a_decade(name, batch):
-    # The chapter has 0.6 at most in the mean of three draws; a single draw gets some room.
-    assert all(abs(two_numbers(name, "skip, scaled", batch, seed)[0]) < 1 for seed in range(3))
-
-
-@pytest.mark.parametrize(("name", "row"), [("deep relu", "weights"), ("deep relu", "layer norm")])
-def test_a_gradient_that_arrives_does_not_mean_an_input_that_did(name, row, batch):
-    # The cosine of two inputs under ReLU obeys 1 - c ~ 9 pi^2 / (2 l^2), 0.05 at l = 30 for wide
-    # nets; narrow ones are lower. Untouched inputs would have a distance near 1.
-    for seed in range(3):
-        decades, distance = two_numbers(name, row, batch, seed)
-        assert abs(decades) < 1.5 and distance < 0.1
+@pytest.mark.parametrize("rule", ["glorot", "orthogonal", 2.0])
+@pytest.mark.parametrize("bias", [0.0, 1.0, 3.0])
+def test_at_rest_the_cell_is_multiplied_by_one_matrix(bias, rule):
+    net = LSTM(3, 20, forget_bias=bias, recurrent=rule, seed=1)
+    W_g = np.split(net.W, 4, axis=1)[2]
+    M = expit(bias) * np.eye(20) + W_g.T / 4
+    expected = expit(bias) * np.linalg.matrix_power(M, 29)
+    found = net.cell_jacobians(np.zeros((30, 3)))[-1]
+    assert found == pytest.approx(expected, rel=1e-9, abs=1e-12 * np.abs(expected).max())

@@ -232,7 +232,7 @@ CASES = {
     "exercises.check": Case(
         lambda exercise, answer: exercises.check(exercise, **answer),
         {
-            "exercise": st.sampled_from(["01.1", "04.4", "18.1", "02.5", "99.1", "", None]),
+            "exercise": st.sampled_from(["01.1", "04.4", "19.1", "02.5", "99.1", "", None]),
             "answer": st.dictionaries(
                 st.sampled_from(["at_0_9", "at_0_99", "exponents", "layers", "chi", "sigma_w"]),
                 real(0, 100) | array(4) | st.just(max), max_size=2,

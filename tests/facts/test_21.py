@@ -1,4 +1,4 @@
-"""The facts that chapter 19 shows: steps, widths, number formats and gated recurrences."""
+"""The facts that chapter 21 shows: steps, widths, number formats and gated recurrences."""
 
 import ml_dtypes
 import numpy as np
