@@ -1,8 +1,6 @@
 """Formulas: MathML with its TeX, brackets that grow, and a font that has every character."""
 
-import html
 import re
-import unicodedata
 from xml.etree import ElementTree
 
 import formulas
@@ -10,9 +8,8 @@ import pytest
 from fontTools.ttLib import TTFont
 
 from tests.book.built import pages
-from tools import ROOT
+from tools import ROOT, math_font
 
-FORMULA = re.compile(r"<math .*?</math>", re.DOTALL)
 TEX = re.compile(r'<annotation encoding="application/x-tex">[^<]+</annotation></semantics></math>$')
 
 
@@ -40,7 +37,7 @@ def test_only_brackets_of_left_and_right_are_stretched():
 def test_every_formula_is_mathml_with_its_tex_before_any_script_runs():
     count = 0
     for name, page in pages().items():
-        found = FORMULA.findall(page.text)
+        found = math_font.FORMULA.findall(page.text)
         assert [formula for formula in found if not TEX.search(formula)] == [], name
         places = re.findall(r'<span class="math[^"]*">|<div class="math-scroll"[^>]*>', page.text)
         assert len(places) == len(found), name
@@ -64,19 +61,8 @@ def test_the_font_of_the_formulas_has_sizes_and_distances_for_them(font):
 
 @pytest.mark.built
 def test_the_font_has_every_character_of_the_formulas(font):
-    """Among them the italic ones that a browser takes for a single letter."""
-    without_tex = re.compile(r"<annotation.*?</annotation>", re.DOTALL)
-    found = [
-        without_tex.sub("", f) for page in pages().values() for f in FORMULA.findall(page.text)
-    ]
-    letters = {letter for f in found for letter in re.findall(r"<mi>(.)</mi>", f)}
-    shown = {sign for f in found for sign in html.unescape(re.sub("<[^>]+>", "", f))}
-    italic = {
-        letter: chr(code)
-        for code in (0x210E, *range(0x1D434, 0x1D468), *range(0x1D6E2, 0x1D71C))
-        if (letter := unicodedata.normalize("NFKC", chr(code))) in letters
-    }
-    assert {"x", "W", "φ", "σ"} <= set(italic)
-    needed = {ord(sign) for sign in shown | set(italic.values()) if not sign.isspace()}
+    """`python -m tools.math_font` adds one that is missing."""
+    shown = set().union(*[math_font.characters(page.text) for page in pages().values()])
+    assert set(map(ord, "xWσ𝑥𝜎=∑")) <= shown
     known = set(font.getBestCmap()) | {0xFE00}  # the last one chooses a form of a letter
-    assert {hex(code) for code in needed - known} == set()
+    assert {chr(code) for code in shown - known} == set()
