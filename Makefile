@@ -62,10 +62,12 @@ serve: book ## serve the built book at http://localhost:8000 (another port: PORT
 notebooks: $(STAMP) ## execute the notebooks in place; nothing is written where nothing changed
 	$(BIN)/python -m tools.notebooks
 
-check: $(STAMP) ## lint, types, links, notebook hygiene and the rules of the house
+check: $(STAMP) ## lint, types, imports, links, notebook hygiene and the rules of the house
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/deptry src book/_ext book/print tools tests benchmarks notebooks
 	$(BIN)/python -m tools.notebooks --check
 	$(BIN)/python -m pytest -q tests/package/test_house.py tests/book/test_sources.py tests/book/test_ways_in.py
 

@@ -81,8 +81,9 @@ def configure(app, config):
 
 
 def add_style(app):
-    """Bring the readers' style, and that of the live figures' pictures."""
+    """Bring the readers' style, and that of the live figures' pictures; no page has moved here."""
     if app.builder.name == "epub":
+        app.config.redirects = {}
         app.config.html_static_path += [str(STYLE), str(READER)]
 
 

@@ -295,7 +295,16 @@ class Check(NamedTuple):
 
 
 def trunk(layers: Sequence[LayerRecord]) -> list[LayerRecord]:
-    """The layers that hold weights, without normalisations and embeddings."""
+    """The layers that hold weights, without normalisations and embeddings.
+
+    Parameters
+    ----------
+    layers : sequence of gradutils.probes.LayerRecord
+
+    Returns
+    -------
+    list of gradutils.probes.LayerRecord
+    """
     return [
         layer
         for layer in layers

@@ -133,7 +133,18 @@ def look_ahead(
 
 @contextmanager
 def sandbox(model: keras.Model) -> Iterator[Callable[[], None]]:
-    """Put the model back when the block ends, and whenever what it yields is called."""
+    """Put the model back when the block ends, and whenever what it yields is called.
+
+    Parameters
+    ----------
+    model : keras.Model
+        Built.
+
+    Returns
+    -------
+    context manager
+        It yields a function without arguments that puts the model back at once.
+    """
     values = [(v, tf.identity(v)) for v in _state(model)]
     known = {id(v) for v, _ in values}
     layers = model._flatten_layers()

@@ -1,13 +1,11 @@
 """The archive of the book for reading from the disk, as `make offline` has written it."""
 
-import re
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 from zipfile import ZipFile
 
 import pytest
 
-from tests.book.built import DOCUMENTS, EXTERNAL, Page
+from tests.book.built import DOCUMENTS
 from tools.offline import ARCHIVE, HTML, NAME, pack
 
 
@@ -22,27 +20,6 @@ def folder(tmp_path_factory):
     return place / NAME
 
 
-def targets(path):
-    """Return all that a page or a style sheet refers to."""
-    text = path.read_text("utf-8")
-    if path.suffix == ".css":
-        return re.findall(r"url\(\s*['\"]?([^'\")]+)", text)
-    page = Page(text)
-    refreshed = re.findall(r'http-equiv="refresh"[^>]*url=([^"\s]+)', text, flags=re.I)
-    return [*page.fetched, *page.links, *refreshed]
-
-
-def leaves(path, target, folder):
-    """Whether a browser that follows a relative reference finds no file in the folder."""
-    parts = urlsplit(target)
-    if parts.scheme in ("https", "mailto", "data") or not parts.path:
-        return False
-    file = (path.parent / unquote(parts.path)).resolve()
-    return bool(parts.scheme or parts.netloc) or not (
-        file.is_relative_to(folder.resolve()) and file.is_file()
-    )
-
-
 @pytest.mark.built
 def test_the_archive_holds_one_folder_with_the_first_page_and_every_page(folder):
     assert [path.name for path in folder.parent.iterdir()] == [NAME]
@@ -51,26 +28,8 @@ def test_the_archive_holds_one_folder_with_the_first_page_and_every_page(folder)
 
 
 @pytest.mark.built
-def test_no_reference_leaves_the_folder(folder):
-    paths = [*folder.rglob("*.html"), *folder.rglob("*.css")]
-    outside = [
-        f"{path.relative_to(folder)}: {target}"
-        for path in paths
-        for target in targets(path)
-        if leaves(path, target, folder)
-    ]
-    assert outside == []
-    fetched = [url for path in folder.rglob("*.html") for url in loads(path)]
-    assert [url for url in fetched if EXTERNAL.search(url)] == []
-
-
-def loads(path):
-    """Return what a page fetches without being asked."""
-    return Page(path.read_text("utf-8")).fetched
-
-
-@pytest.mark.built
 def test_the_same_pages_make_the_same_archive(folder, tmp_path):
+    """So what `test_pages` says of their links holds in the archive as well."""
     pack(HTML, tmp_path / "again.zip")
     assert (tmp_path / "again.zip").read_bytes() == ARCHIVE.read_bytes()
 

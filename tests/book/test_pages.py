@@ -8,10 +8,12 @@ from urllib.parse import unquote, urlsplit
 
 import address
 import code_blocks
+import moved
 import pytest
 from pygments import highlight
 from pygments.lexers import PythonLexer
 
+from gradutils.checks import CHECKS
 from tests.book.built import DOCUMENTS, EXTERNAL, HTML, pages
 from tools import ROOT
 
@@ -39,15 +41,16 @@ def test_no_page_fetches_anything_from_another_host():
 def test_all_that_a_page_fetches_or_links_to_is_there():
     known, broken = {HTML / name: page for name, page in pages().items()}, []
     for path, page in known.items():
-        for target in {*page.fetched, *page.links}:
+        refreshed = re.findall(r'http-equiv="refresh"[^>]*url=([^"\s]+)', page.text, re.I)
+        for target in {*page.fetched, *page.links, *refreshed}:
             parts = urlsplit(target)
-            if parts.scheme or parts.netloc:
+            if parts.scheme in ("https", "mailto", "data"):
                 continue
             file = (path.parent / unquote(parts.path)).resolve() if parts.path else path
             lost = (
                 parts.fragment and file in known and unquote(parts.fragment) not in known[file].ids
             )
-            if lost or not file.exists():
+            if lost or not (file.is_file() and file.is_relative_to(HTML)):
                 broken.append(f"{path.relative_to(HTML)}: {target}")
     assert broken == []
 
@@ -124,6 +127,18 @@ def test_every_document_describes_itself():
         assert 'property="og:title"' in text
         found.setdefault(description, []).append(document)
     assert [names for names in found.values() if len(names) > 1] == []
+
+
+@pytest.mark.built
+def test_old_addresses_and_those_that_stay_lead_to_the_chapters():
+    """Among those that stay are all that gradutils names."""
+    leading = {name: page for name, page in pages().items() if 'name="robots"' in page.text}
+    assert {f"notebooks/{old}.html" for old in moved.OLD} <= leading.keys()
+    assert {f"chapters/{check.chapter}.html" for check in CHECKS} <= leading.keys()
+    for name, page in leading.items():
+        (place,) = page.links
+        chapter = re.sub(r"^\w+/(\d\d_)?", "", name)
+        assert re.fullmatch(rf"\.\./notebooks/\d\d_{chapter}", place)
 
 
 @pytest.mark.parametrize(

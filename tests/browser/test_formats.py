@@ -133,13 +133,6 @@ def test_chains_over_the_range_of_the_controls(script, name):
         np.testing.assert_array_equal(numbers_of(found), np.array(g).astype(float))
 
 
-def test_float16_sticks_at_its_smallest_number_where_half_of_it_rounds_up(script):
-    ends = script(
-        "() => [0.6, 0.45].map((f) => G.formats.chain(Array(99).fill(f), 1, 'float16')[99])"
-    )
-    assert ends == [2.0**-24, 0.0]
-
-
 @pytest.mark.parametrize(
     ("factor", "multiple"), [(0.6, 1), (0.75, 2), (0.8, 2), (0.85, 3), (0.9, 4)]
 )

@@ -1,5 +1,8 @@
 """What the pages do in a browser: blocks that scroll, colours, the search, formulas."""
 
+import re
+
+import moved
 import pytest
 
 from tests.book.built import DOCUMENTS
@@ -46,6 +49,15 @@ def test_a_page_has_its_colours_before_the_themes_script(browser, book, scheme):
     page.goto(f"{book}/{CHAPTER}")
     assert page.evaluate("document.documentElement.dataset.theme") == scheme
     page.close()
+
+
+@pytest.mark.parametrize(
+    ("address", "name"),
+    [("chapters/gates", "gates"), *((f"notebooks/{old}", old[3:]) for old in moved.OLD)],
+)
+def test_an_address_that_leads_on_keeps_the_place_in_the_page(page, book, address, name):
+    page.goto(f"{book}/{address}.html#recap")
+    page.wait_for_url(re.compile(rf"/notebooks/\d\d_{name}\.html#recap$"))
 
 
 def test_the_search_finds_a_term(page, book):

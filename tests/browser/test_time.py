@@ -112,37 +112,20 @@ def test_a_linear_network_without_shear_is_the_radius_to_the_power(script):
         np.testing.assert_allclose(found["rnn"], radius**T, rtol=10 * STEPS * (UNITS + 10) * U)
 
 
-@pytest.mark.parametrize("activation", ["linear", "tanh"])
-def test_plain_network(script, activation):
-    for radius, shear, scale, seed in itertools.product(
-        (0.5, 0.95, 1.5), (0, 1, 2), (0, 1), (0, 7)
-    ):
-        changes = {"radius": radius, "shear": shear, "input_scale": scale, "seed": seed}
-        state, found = shown(script, activation=activation, **changes)
-        u = scale * normals((STEPS, UNITS), stream(seed, 3))
-        compare(found["rnn"], rnn_norms, (matrix(script, state), u, activation))
-
-
 def lstm_weights(script, seed):
     found = script("(s) => Object.values(G.recurrent.lstmWeights(s)).map((a) => [...a])", seed)
     return [np.array(w).reshape(UNITS, 4 * UNITS) for w in found]
 
 
-def test_lstm(script):
-    for forget_bias, scale, seed in itertools.product((-2.0, 0.0, 1.0, 8.0), (0, 0.3, 1), (0, 7)):
-        _, found = shown(script, forget_bias=forget_bias, input_scale=scale, seed=seed)
-        weights = lstm_weights(script, seed)
-        np.testing.assert_allclose(weights[0] @ weights[0].T, np.eye(UNITS), atol=100 * U)
-        expected = np.sqrt(2 / (5 * UNITS)) * normals((UNITS, 4 * UNITS), stream(seed, 5))
-        np.testing.assert_allclose(weights[1], expected, rtol=1e-12, atol=1e-15)
-        u = scale * normals((STEPS, UNITS), stream(seed, 3))
-        compare(found["lstm"], lstm_norms, (weights, u, forget_bias))
-
-
-def test_anywhere_in_the_range_of_the_controls(script):
+def corners_and_draws():
+    """Yield settings: all corners of the range of the controls, and forty points in it."""
+    names = ("radius", "shear", "input_scale", "forget_bias", "activation")
+    ends = ((0.5, 1.5), (0.0, 2.0), (0.0, 1.0), (-2.0, 8.0), ("linear", "tanh"))
+    for values in itertools.product(*ends):
+        yield {**dict(zip(names, values, strict=True)), "seed": 7}
     rng = np.random.default_rng(0)
     for _ in range(40):
-        changes = {
+        yield {
             "radius": rng.integers(50, 151) / 100,
             "shear": rng.integers(41) / 20,
             "activation": str(rng.choice(["linear", "tanh"])),
@@ -150,8 +133,19 @@ def test_anywhere_in_the_range_of_the_controls(script):
             "forget_bias": rng.integers(-20, 81) / 10,
             "seed": int(rng.integers(100)),
         }
+
+
+def test_anywhere_in_the_range_of_the_controls(script):
+    for changes in corners_and_draws():
         state, found = shown(script, **changes)
         u = state["input_scale"] * normals((STEPS, UNITS), stream(state["seed"], 3))
         compare(found["rnn"], rnn_norms, (matrix(script, state), u, state["activation"]))
         weights = lstm_weights(script, state["seed"])
         compare(found["lstm"], lstm_norms, (weights, u, state["forget_bias"]))
+
+
+def test_the_weights_of_the_lstm_are_drawn_as_keras_draws_them(script):
+    recurrent, kernel = lstm_weights(script, 7)
+    np.testing.assert_allclose(recurrent @ recurrent.T, np.eye(UNITS), atol=100 * U)
+    expected = np.sqrt(2 / (5 * UNITS)) * normals((UNITS, 4 * UNITS), stream(7, 5))
+    np.testing.assert_allclose(kernel, expected, rtol=1e-12, atol=1e-15)

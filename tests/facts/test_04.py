@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from scipy.special import digamma
 
-from gradutils import theory
 from gradutils.networks import MLP
 
 
@@ -122,10 +121,3 @@ def test_shattered_gradients(depth, sigma_w, low, high):
     mean, error = autocorrelations(depth, sigma_w, nets=12)
     assert low - 4 * error < mean < high + 4 * error
     assert 4 * error < 0.3  # so 0.29 and 0.74 are told apart
-
-
-def test_gradients_shatter_only_where_the_network_remembers_its_input():
-    """Weight variance 1/D halves what depends on the input in each layer: chi = 1/2."""
-    assert theory.chi("relu", 1.0, 200**-0.5) == pytest.approx(0.5)
-    assert theory.depth_scale("relu", 1.0, 200**-0.5) == pytest.approx(1 / np.log(2))
-    assert theory.depth_scale("relu", 2**0.5, 200**-0.5) == np.inf

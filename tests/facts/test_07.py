@@ -1,4 +1,4 @@
-"""Facts of the worked example: the article's model, its data, its deepening and its mending."""
+"""Facts of the worked example: the article's model, its data, the chapter's norms."""
 
 import keras
 import numpy as np
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradutils import datasets, probes, theory
+from gradutils import datasets, probes
 from tools.chapters import definitions
 
 HERE = definitions("07_worked_example")
@@ -66,31 +66,3 @@ def test_taught_norms_equal_the_probe(data, activation):
     assert HERE.backward_norms(model, *data) == pytest.approx(
         [layer.backward for layer in layers[:-1]], rel=1e-4
     )
-
-
-def slopes(data, draws, **design):
-    """log10 of the backward signal per layer, one for each draw of 20 layers of width 10."""
-    model = HERE.network(20, **design)
-    found = []
-    for seed in range(draws):
-        norms = HERE.backward_norms(HERE.draw(model, seed), *data)
-        found.append(np.log10(norms[0] / norms[-1]) / 19)
-    return np.array(found)
-
-
-@pytest.mark.parametrize("activation", ["sigmoid", "relu"])
-def test_default_weights_lose_what_theory_says(data, activation):
-    # Log squared norm of 19 layers of width n = 10: variance about 5 beta = 9.5 (Hanin 2018), and
-    # mean below the log of the mean by half of that or less. So the slope of one draw scatters by
-    # sqrt(9.5) / 2 / ln(10) / 19 = 0.035, and is biased by at most 0.054 downwards per layer.
-    measured = slopes(data, 4, activation=activation).mean()
-    expected = np.log10(theory.chi(activation, 1.0)) / 2
-    assert expected - 0.054 - 4 * 0.035 / 2 < measured < expected + 4 * 0.035 / 2
-
-
-def test_skips_keep_the_signal_and_sigmoids_lose_it(data):
-    # In every draw, with a margin of an order of magnitude on both verdicts.
-    assert np.all(np.abs(slopes(data, 4, activation="relu", wrap=HERE.Skip)) < 1 / 19)
-    assert np.all(slopes(data, 4, activation="sigmoid") < -9 / 19)
-    loud = slopes(data, 2, activation="relu", wrap=lambda h: HERE.Skip(h, 1.0))
-    assert np.all(loud > 1 / 19)

@@ -82,27 +82,21 @@ def test_a_seed_fixes_the_data(draw):
 
 
 @pytest.mark.parametrize(
-    ("call", "message"),
+    ("draw", "arguments", "message"),
     [
-        (lambda rng: datasets.spirals(0, rng), "samples must be a positive integer; received 0"),
-        (lambda rng: datasets.digits(rng, test_share=0.9999), "test_share must leave samples"),
-        (lambda rng: datasets.spirals(2.5, rng), "samples must be a positive integer"),
-        (
-            lambda rng: datasets.spirals(5, rng, noise=-1),
-            "noise must be a finite number >= 0",
-        ),
-        (
-            lambda rng: datasets.spirals(5, rng, noise=np.nan),
-            "noise must be a finite .* nan",
-        ),
-        (lambda rng: datasets.digits(rng, test_share=1.0), "test_share must lie between 0 and 1"),
-        (lambda rng: datasets.adding_problem(0, 5, rng), "samples must be a positive integer"),
-        (lambda rng: datasets.adding_problem(5, 1, rng), "length must be at least 2; received 1"),
+        (datasets.spirals, {"samples": 0}, "samples must be a positive integer; received 0"),
+        (datasets.spirals, {"samples": 2.5}, "samples must be a positive integer"),
+        (datasets.spirals, {"samples": 5, "noise": -1}, "noise must be a finite number >= 0"),
+        (datasets.spirals, {"samples": 5, "noise": np.nan}, "noise must be a finite .* nan"),
+        (datasets.digits, {"test_share": 0.9999}, "test_share must leave samples"),
+        (datasets.digits, {"test_share": 1.0}, "test_share must lie between 0 and 1"),
+        (datasets.adding_problem, {"samples": 0, "length": 5}, "samples must be a positive"),
+        (datasets.adding_problem, {"samples": 5, "length": 1}, "length must be at least 2; .* 1"),
     ],
 )
-def test_bad_input(call, message, rng):
+def test_bad_input(draw, arguments, message, rng):
     with pytest.raises(ValueError, match=message):
-        call(rng)
+        draw(rng=rng, **arguments)
 
 
 def test_spirals_cover_the_disc_evenly():

@@ -1,6 +1,5 @@
-"""The rules of the house: floors, one source of dependencies, nothing unexpected."""
+"""The rules of the house: what an import loads, one source of dependencies, the wheel."""
 
-import ast
 import itertools
 import os
 import re
@@ -8,9 +7,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
-from importlib.metadata import packages_distributions
 
-import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -19,64 +16,9 @@ from repo2docker.app import Repo2Docker
 from tools import ROOT
 
 PACKAGE = ROOT / "src" / "gradutils"
-#: Name -> file of each public module; a module with files of its own is a folder.
-MODULES = {
-    **{path.stem: path for path in sorted(PACKAGE.glob("[!_]*.py"))},
-    **{path.parent.name: path for path in sorted(PACKAGE.glob("*/__init__.py"))},
-}
-#: Module -> what it may import of gradutils (lower floors only) and of the heavy libraries.
-GROUND = {"activations", "datasets", "initializers", "normalizations"}
-MAY_IMPORT = {
-    **{name: set() for name in GROUND},
-    "theory": GROUND,
-    "networks": GROUND,
-    "recurrent": GROUND,
-    "patients": {"datasets", "networks"},
-    "probes": {"_keras"},
-    "trials": {"_keras", "probes"},
-    "remedies": {"_keras", "probes", "trials"},
-    "monitor": {"_keras", "probes", "diagnosis", "trials", "plots"},
-    "checks": {"probes", "trials"},
-    "diagnosis": {"_keras", "probes", "trials", "remedies", "checks", "plots"},
-    "plots": {"activations", "matplotlib"},
-    "explorables": set(),
-    "exercises": {"activations", "networks", "theory", "diagnosis"},
-}
-HEAVY = {"keras", "tensorflow", "matplotlib"}
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
 LOCK = (ROOT / "requirements.lock").read_text("utf-8")
-
-
-def imports(path):
-    """Return gradutils' modules and the heavy libraries that a module imports."""
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path.name}: relative import"
-            names = [f"{node.module}.{alias.name}" for alias in node.names]
-        else:
-            continue
-        for name in names:
-            top, *rest = name.split(".")
-            if top == "gradutils" and rest:
-                found.add(rest[0])
-            elif top in HEAVY:
-                found.add(top)
-    return found
-
-
-@pytest.mark.parametrize("module", MODULES)
-def test_a_floor_imports_only_lower_floors(module):
-    assert module in MAY_IMPORT, "a new module needs a floor"
-    assert imports(MODULES[module]) - MAY_IMPORT[module] - {"_checks"} == set()
-
-
-def test_what_all_floors_share_imports_no_module():
-    assert imports(PACKAGE / "_checks.py") == set()
-    assert imports(PACKAGE / "_keras.py") == {"keras", "tensorflow"}
 
 
 def test_importing_the_package_loads_nothing_heavy():
@@ -151,7 +93,8 @@ def test_the_wheel_holds_what_the_sources_hold(tmp_path):
 def test_every_module_is_reachable_from_the_package():
     import gradutils
 
-    assert set(gradutils.__all__) == MODULES.keys()
+    files, folders = PACKAGE.glob("[!_]*.py"), PACKAGE.glob("*/__init__.py")
+    assert {*gradutils.__all__} == {p.stem for p in files} | {p.parent.name for p in folders}
 
 
 def locked():
@@ -179,35 +122,6 @@ def test_the_lock_meets_every_requirement_of_the_project():
         requirement = Requirement(line)
         pin = pins.get(canonicalize_name(requirement.name), "")
         assert requirement.specifier.contains(pin.lstrip("="), prereleases=True), line
-
-
-def test_all_that_is_imported_is_listed():
-    """Also what would come along with something else, which may stop bringing it."""
-    listed = {
-        canonicalize_name(Requirement(line).name)
-        for line in [*PROJECT["dependencies"], *itertools.chain(*EXTRAS.values())]
-    }
-    own = {p.stem for folder in ("_ext", "print") for p in (ROOT / "book" / folder).glob("*.py")}
-    own |= {"gradutils", "tests", "tools", "benchmarks", "cosmic_ray"}  # the last: mutants
-    providers = packages_distributions()
-    unlisted = set()
-    for folder in ("src", "book", "tools", "tests", "benchmarks"):
-        for path in (ROOT / folder).rglob("*.py"):
-            for name in imported(path) - own - sys.stdlib_module_names:
-                if not listed & set(map(canonicalize_name, providers[name])):
-                    unlisted.add(f"{path.name}: {name}")
-    assert unlisted == set()
-
-
-def imported(path):
-    """Return the top-level names of the modules that a file imports."""
-    names = set()
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and not node.level:
-            names.add(node.module.partition(".")[0])
-    return names
 
 
 def test_binder_reads_the_environment_as_it_is_meant(monkeypatch):

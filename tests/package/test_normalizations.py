@@ -111,22 +111,26 @@ def test_storage_rounds_signals_and_gradients():
     assert not gradients.weights[0][:, 0].any()
 
 
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_an_optimiser_agrees_with_that_of_keras(optimizer):
-    rng = np.random.default_rng(0)
+@pytest.mark.parametrize(
+    ("optimizer", "settings"), [*((name, {}) for name in OPTIMIZERS), ("sgd", {"momentum": 0.9})]
+)
+def test_an_optimiser_agrees_with_that_of_keras(optimizer, settings):
+    rng, settings = np.random.default_rng(0), {"learning_rate": 0.01, **settings}
     x, y = rng.standard_normal((16, 3)), rng.standard_normal((16, 2))
     net = MLP([3, 4, 2], "tanh", "lecun", seed=1)
     model = keras.Sequential([keras.Input((3,), dtype="float64")])
     model.add(keras.layers.Dense(4, "tanh", dtype="float64"))
     model.add(keras.layers.Dense(2, dtype="float64"))
     model.set_weights([a for pair in zip(net.weights, net.biases, strict=True) for a in pair])
-    settings = {"class_name": optimizer, "config": {"learning_rate": 0.01}}
-    model.compile(keras.optimizers.get(settings), keras.losses.MeanSquaredError(dtype="float64"))
+    rule = keras.optimizers.get({"class_name": optimizer, "config": settings})
+    model.compile(rule, keras.losses.MeanSquaredError(dtype="float64"))
     model.fit(x, y, batch_size=16, epochs=20, verbose=0)
-    train(net, x, y, loss=squared_error, learning_rate=0.01, epochs=20, batch_size=16,
-          optimizer=optimizer, rng=rng)  # fmt: skip
+    train(net, x, y, loss=squared_error, epochs=20, batch_size=16, optimizer=optimizer, rng=rng,
+          **settings)  # fmt: skip
     # Keras keeps 0.999 in float32: 1 - 0.999 is off by 1.3e-5, relative, in each of 20 steps.
-    assert net.weights[0] == pytest.approx(model.get_weights()[0], abs=20 * 0.01 * 1.3e-5)
+    ours = [a for pair in zip(net.weights, net.biases, strict=True) for a in pair]
+    for a, b in zip(ours, model.get_weights(), strict=True):
+        assert a == pytest.approx(b, abs=20 * 0.01 * 1.3e-5)
 
 
 @given(seed=seeds, norm=st.floats(0.01, 10))

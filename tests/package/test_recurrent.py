@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -144,6 +146,10 @@ def test_lstm_equals_keras_forward_and_in_its_jacobian(keras):
     assert net.cell_jacobians(u[0])[-1] == pytest.approx(J, rel=1e-10, abs=1e-14)
 
 
+ONE, TWO = RNN(1, 3, 1, seed=0), RNN(2, 3, 1, seed=0)
+RUN = ONE.forward(np.ones((2, 5, 1)))
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
@@ -151,36 +157,15 @@ def test_lstm_equals_keras_forward_and_in_its_jacobian(keras):
         (lambda: RNN(2, 3.5, 1, seed=0), "units must be a positive integer; received 3.5"),
         (lambda: LSTM(2, -1, seed=0), "units must be a positive integer; received -1"),
         (lambda: RNN(2, 3, 1, "tan", seed=0), "activation must be one of"),
-        (
-            lambda: RNN(2, 3, 1, seed=0).forward(np.ones((4, 2))),
-            r"u must have shape \(batch, time, 2\); received \(4, 2\)",
-        ),
-        (
-            lambda: LSTM(2, 3, seed=0).forward(np.ones((4, 5, 3))),
-            r"u must have shape \(batch, time, 2\); received \(4, 5, 3\)",
-        ),
-        (
-            lambda: RNN(1, 3, 1, seed=0).forward(np.array([[[np.nan], [np.inf], [1]]])),
-            "u must be finite; received 2 NaN or inf",
-        ),
-        (
-            lambda: RNN(1, 3, 1, seed=0).forward(np.ones((2, 5, 1)), np.ones(3)),
-            r"x0 must have shape \(2, 3\); received \(3,\)",
-        ),
-        (
-            lambda: RNN(1, 3, 1, seed=0).backward(
-                RNN(1, 3, 1, seed=0).forward(np.ones((2, 5, 1))), np.ones(2)
-            ),
-            r"grad_output must have the output's shape \(2, 1\); received \(2,\)",
-        ),
-        (
-            lambda: RNN(1, 3, 1, seed=0).backward(
-                RNN(1, 3, 1, seed=0).forward(np.ones((2, 5, 1))), np.ones((2, 2))
-            ),
-            r"grad_output must have the output's shape \(2, 1\); received \(2, 2\)",
-        ),
+        (lambda: TWO.forward(np.ones((4, 2))), "shape (batch, time, 2); received (4, 2)"),
+        (lambda: LSTM(2, 3, seed=0).forward(np.ones((4, 5, 3))),
+         "u must have shape (batch, time, 2); received (4, 5, 3)"),
+        (lambda: ONE.forward([[[np.nan], [np.inf], [1]]]), "u must be finite; received 2 NaN"),
+        (lambda: ONE.forward(np.ones((2, 5, 1)), np.ones(3)), "x0 must have shape (2, 3);"),
+        (lambda: ONE.backward(RUN, np.ones(2)), "the output's shape (2, 1); received (2,)"),
+        (lambda: ONE.backward(RUN, np.ones((2, 2))), "grad_output must have the output's shape"),
     ],
-)
+)  # fmt: skip
 def test_errors_name_the_argument_and_what_was_received(call, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ValueError, match=re.escape(message)):
         call()

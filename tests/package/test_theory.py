@@ -186,39 +186,21 @@ def test_scale_invariant_activations_have_equal_gains(name):
 
 
 @pytest.mark.parametrize(
-    ("call", "message"),
+    ("function", "arguments", "message"),
     [
-        (lambda: theory.chi("swiish", 1.0), "activation must be one of .*; received 'swiish'"),
-        (
-            lambda: theory.chi("tanh", -1.0),
-            r"sigma_w must be .* 0 to 1e\+06; received -1.0",
-        ),
-        (
-            lambda: theory.chi("tanh", np.nan),
-            r"sigma_w must be .*; received nan",
-        ),
-        (lambda: theory.fixed_point("tanh", np.inf), r"sigma_w must be a number from 0 to 1e\+06"),
-        (
-            lambda: theory.fixed_point("tanh", 1.0, -0.1),
-            r"sigma_b must be .* 0 to 1e\+06",
-        ),
-        (lambda: theory.second_moment_map("tanh", -1.0, 1.0), "q must be a finite number >= 0"),
-        (lambda: theory.gaussian_average(np.cos, np.nan), "q must be a finite number >= 0"),
-        (lambda: theory.correlation_map("tanh", 1.5, 1.5), "c must be a number from -1 to 1"),
-        (
-            lambda: theory.correlation_map("tanh", 0.5, 0.5),
-            r"finite q\* > 0; received .* where q\* = 0.0",
-        ),
-        (
-            lambda: theory.correlation_fixed_point("relu", 2.0),
-            r"finite q\* > 0; .* q\* = inf",
-        ),
-        (
-            lambda: theory.critical_sigma_w((np.zeros_like, np.zeros_like)),
-            "has no critical sigma_w",
-        ),
+        (theory.chi, ("swiish", 1.0), "activation must be one of .*; received 'swiish'"),
+        (theory.chi, ("tanh", -1.0), r"sigma_w must be .* 0 to 1e\+06; received -1.0"),
+        (theory.chi, ("tanh", np.nan), "sigma_w must be .*; received nan"),
+        (theory.fixed_point, ("tanh", np.inf), r"sigma_w must be a number from 0 to 1e\+06"),
+        (theory.fixed_point, ("tanh", 1.0, -0.1), r"sigma_b must be .* 0 to 1e\+06"),
+        (theory.second_moment_map, ("tanh", -1.0, 1.0), "q must be a finite number >= 0"),
+        (theory.gaussian_average, (np.cos, np.nan), "q must be a finite number >= 0"),
+        (theory.correlation_map, ("tanh", 1.5, 1.5), "c must be a number from -1 to 1"),
+        (theory.correlation_map, ("tanh", 0.5, 0.5), r"finite q\* > 0; received .* q\* = 0.0"),
+        (theory.correlation_fixed_point, ("relu", 2.0), r"finite q\* > 0; .* q\* = inf"),
+        (theory.critical_sigma_w, ((np.zeros_like, np.zeros_like),), "has no critical sigma_w"),
     ],
 )
-def test_bad_input(call, message):
+def test_bad_input(function, arguments, message):
     with pytest.raises(ValueError, match=message):
-        call()
+        function(*arguments)
