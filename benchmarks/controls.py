@@ -1,6 +1,6 @@
-"""Claims of chapters 1 to 10 that need more seeds, rates or arms than a notebook has time for.
+"""Claims of chapters 1 to 15 that need more seeds, rates or arms than a notebook has time for.
 
-    python -m benchmarks.controls            all of them: half an hour or more
+    python -m benchmarks.controls            all of them: two hours or more
     python -m benchmarks.controls NAME ...   those named; --list prints the names
 
 Each table has 8 seeds, a search of the learning rate that reaches beyond the best one on either
@@ -10,11 +10,13 @@ seeds, the lowest and the highest.
 
 import argparse
 from collections.abc import Callable, Iterable
+from types import ModuleType
 
 import numpy as np
 from tqdm import tqdm
 
 from gradutils import activations, datasets, initializers, networks, patients, theory
+from tools.chapters import definitions
 
 SEEDS = tuple(range(8))
 Make = Callable[[int], networks.MLP]
@@ -110,6 +112,30 @@ def centred_sigmoid() -> None:
     search(arms, (0.003, 0.01, 0.03, 0.1, 0.3), momentum=0.9)
 
 
+def centred_digits() -> None:
+    """Chapter 5: twenty sigmoid layers on all digits for 20 epochs, centred or not; accuracy."""
+
+    def sigmoid(rule: str | float, centre: bool) -> Make:
+        def make(seed: int) -> networks.MLP:
+            net = networks.MLP([64] * 20 + [10], "sigmoid", rule, seed=seed)
+            if centre:
+                net.biases[1:] = [-W.sum(axis=0) / 2 for W in net.weights[1:]]
+            return net
+
+        return make
+
+    settings = {"samples": 1348, "epochs": 20}
+    arms = {
+        "Xavier": sigmoid("glorot", False),
+        "centred, sigma_w = 4": sigmoid(4.0, True),
+        "centred, sigma_w = 4.4": sigmoid(4.4, True),
+        "one linear layer": mlp([64, 10], "linear", "lecun"),
+    }
+    search(arms, (0.003, 0.01, 0.03, 0.1), momentum=0.9, **settings)
+    adam = {"Xavier, Adam": arms["Xavier"]}
+    search(adam, (0.0003, 0.001, 0.003, 0.01), optimizer="adam", **settings)
+
+
 def isometry() -> None:
     """Chapter 5: steps until a linear network fits 256 digits, by depth, rule and rate."""
     data = datasets.digits(np.random.default_rng(0))
@@ -130,6 +156,31 @@ def isometry() -> None:
                     below = np.flatnonzero(loss < 0.055)
                     found.append(below[0] if len(below) else np.inf)
                 row(f"{depth} layers, {rule}", rate, found)
+
+
+def worked_example() -> None:
+    """Chapter 7: twenty layers of ten units on two spirals under Adam; accuracy on fresh points."""
+    x, y = datasets.spirals(1000, np.random.default_rng(0))
+    fresh = datasets.spirals(1000, np.random.default_rng(1))
+    deep = [2] + [10] * 20 + [2]
+    arms = {
+        "sigmoid": mlp(deep, "sigmoid", "glorot"),
+        "ReLU": mlp(deep, "relu", "glorot"),
+        "ReLU, He": mlp(deep, "relu", "he"),
+        "ReLU, skip": mlp(deep, "relu", "glorot", branch_scale=20**-0.5),
+        "one linear layer": mlp([2, 2], "linear", "glorot"),
+    }
+    for label, make in arms.items():
+        for rate in (0.001, 0.003, 0.01, 0.03, 0.1):
+            found = []
+            for seed in SEEDS:
+                net = make(seed)
+                with quiet():
+                    networks.train(net, x, y, loss=networks.cross_entropy, learning_rate=rate,
+                                   optimizer="adam", epochs=10, batch_size=100,
+                                   rng=np.random.default_rng(seed))  # fmt: skip
+                    found.append(networks.accuracy(net, *fresh))
+            row(label, rate, found)
 
 
 def rates() -> None:
@@ -250,17 +301,120 @@ def depths() -> None:
     search(arms, (0.001, 0.003, 0.01, 0.03, 0.1), samples=1348, epochs=20, momentum=0.9)
 
 
+def regularisation() -> ModuleType:
+    """Return the definitions of chapter 11, with the data that its functions read."""
+    chapter = definitions("11_regularization")
+    chapter.data = datasets.digits(np.random.default_rng(0))
+    chapter.x, chapter.y = chapter.data.x_train[:512], chapter.data.y_train[:512]
+    return chapter
+
+
+def decay_first() -> None:
+    """Chapter 11: the exploding tanh network after ten epochs of decay alone, and without them."""
+    fit, share = regularisation().fit, 1 - 3 ** (-1 / 80)
+    for label, first in (("decay first", True), ("no decay", False)):
+        for rate in (0.003, 0.01, 0.03, 0.1):
+            found = []
+            for seed in SEEDS:
+                net = patients.patient("exploding tanh", seed=seed)
+                with quiet():
+                    if first:
+                        fit(net, 1e-5, decay=share / 1e-5, seed=seed)
+                    found.append(fit(net, rate, seed=seed))
+            row(label, rate, found)
+
+
+def regularisers() -> None:
+    """Chapter 11: regularisers on the deep ReLU network, and tanh in its place; test accuracy."""
+    fit = regularisation().fit
+    arms = {
+        "as it is": ({}, {}),
+        "decay 0.1": ({}, {"decay": 0.1}),
+        "dropout, rho 0.95": ({}, {"keep": 0.95}),
+        "pull to orthogonal": ({}, {"pull": 0.1}),
+        "tanh": ({"activation": "tanh"}, {}),
+        "tanh, decay 0.01": ({"activation": "tanh"}, {"decay": 0.01}),
+    }
+    for label, (changes, options) in arms.items():
+        for rate in (0.003, 0.01, 0.03, 0.1):
+            found = []
+            for seed in SEEDS:
+                net = patients.patient("deep relu", seed=seed, **changes)
+                with quiet():
+                    found.append(fit(net, rate, seed=seed, **options))
+            row(label, rate, found)
+
+
+def clipped_patients() -> None:
+    """Chapter 13: three sick networks and a healthy one, clipped at norm 1; test accuracy."""
+    arms = {
+        "exploding tanh": lambda seed: patients.patient("exploding tanh", seed=seed),
+        "deep batch norm": lambda seed: patients.patient("deep batch norm", seed=seed),
+        "deep relu": lambda seed: patients.patient("deep relu", seed=seed),
+        "healthy tanh": lambda seed: patients.patient(
+            "exploding tanh", seed=seed, initializer="glorot"
+        ),
+    }
+    rates = (0.001, 0.01, 0.1)
+    search(arms, rates, samples=256, epochs=5, momentum=0.9, clip_norm=1.0)
+
+
+def normalised() -> None:
+    """Chapter 14: three sick networks with two normalisations, and ReLU at three depths."""
+    arms = {
+        f"{name}, {kind}": lambda seed, name=name, kind=kind: patients.patient(
+            name, seed=seed, normalization=kind
+        )
+        for name in ("deep sigmoid", "deep relu", "exploding tanh")
+        for kind in ("batch", "layer")
+    }
+    arms |= {
+        f"{depth} ReLU layers, {kind}": mlp([64] * depth + [10], "relu", "he", normalization=kind)
+        for depth in (5, 20, 50)
+        for kind in (None, "batch")
+    }
+    search(arms, (0.003, 0.01, 0.03, 0.1, 0.3), samples=256, epochs=7, momentum=0.9)
+
+
+def skips() -> None:
+    """Chapter 15: other patients with and without a scaled skip; the unscaled one, tiny rates."""
+    settings = {"samples": 256, "momentum": 0.9}
+    arms = {}
+    for name in ("deep sigmoid", "exploding tanh", "deep batch norm"):
+        scale = (len(patients.PATIENTS[name]["widths"]) - 2) ** -0.5
+        for label, a in (("plain", None), ("skip", scale)):
+            arms[f"{name}, {label}"] = lambda seed, name=name, a=a: patients.patient(
+                name, seed=seed, branch_scale=a
+            )
+    arms["one linear layer"] = mlp([64, 10], "linear", "lecun")
+    search(arms, (0.003, 0.01, 0.03, 0.1, 0.3), epochs=5, **settings)
+    search({"one linear layer": arms["one linear layer"]}, (0.3, 1.0, 3.0), epochs=7, **settings)
+    unscaled = {
+        "He, unscaled skip": lambda seed: patients.patient(
+            "deep relu", seed=seed, initializer="he", branch_scale=1.0
+        )
+    }
+    search(unscaled, [10.0**-k for k in range(4, 10)], **settings)
+
+
 EXPERIMENTS = {
     "starts": starts,
     "trainable-depth": trainable_depth,
     "centred-sigmoid": centred_sigmoid,
+    "centred-digits": centred_digits,
     "isometry": isometry,
+    "worked-example": worked_example,
     "rates": rates,
     "plain-activations": plain_activations,
     "dead-units": dead_units,
     "deep-starts": deep_starts,
     "spirals": spirals,
     "depths": depths,
+    "decay-first": decay_first,
+    "regularisers": regularisers,
+    "clipped-patients": clipped_patients,
+    "normalised": normalised,
+    "skips": skips,
 }
 
 
