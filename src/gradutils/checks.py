@@ -480,8 +480,8 @@ def _broadcast(m: Measured) -> Evidence | None:
     if own is None or not np.isfinite([own.rows, own.pairs, own.together]).all() or not own.rows:
         return None
     off = abs(own.pairs - own.rows) / abs(own.rows)
-    paired = any(np.isclose(own.together, c * own.pairs, rtol=1e-3) for c in (1, 3, 9))
-    rowwise = any(np.isclose(own.together, c * own.rows, rtol=1e-3) for c in (1, 3))
+    paired = any(np.isclose(own.together, c * own.pairs, rtol=1e-3) for c in (1, 2, 3, 4, 9))
+    rowwise = any(np.isclose(own.together, c * own.rows, rtol=1e-3) for c in (1, 2, 3))
     if off < m.limits["broadcast"] or not paired or rowwise:
         return None
     head = m.seen.heads[0]
@@ -495,7 +495,16 @@ def _broadcast(m: Measured) -> Evidence | None:
 
 def _wrong_sign(m: Measured) -> Evidence | None:
     own = m.seen.own_loss
-    if own is None or not max(own.beside_targets) < own.at_targets:
+    if own is None:
+        return None
+    near, far = own.against
+    if far < 1.5 * near < 0 and near < np.fmax(own.at_logits, own.at_targets):
+        text = (
+            f"the loss is {near:.3g} where outputs contradict the targets and {far:.3g} further "
+            "off: it is maximised, and falls without bound"
+        )
+        return Evidence(text, near, limit=0.0)
+    if not max(own.beside_targets) < own.at_targets:
         return None
     text = (
         f"the loss is largest where outputs equal targets ({own.at_targets:.3g}; beside them "
@@ -573,6 +582,8 @@ def _bad_rows(m: Measured) -> Evidence | None:
                     "median, and no step makes it small"
                 )
                 return Evidence(text, ratio, limit=1e3)
+        if large := _large_rows(m):
+            return large
         if head.loss != "ctc" or not len(losses):
             continue
         ratio = losses.max() / np.median(losses)
@@ -584,6 +595,20 @@ def _bad_rows(m: Measured) -> Evidence | None:
             )
             return Evidence(text, ratio)
     return None
+
+
+def _large_rows(m: Measured) -> Evidence | None:
+    """A few samples whose inputs are far larger than the others', where the look ahead fails."""
+    sizes = m.seen.row_sizes
+    middle = np.median(sizes) if len(sizes) else 0.0
+    if not middle or not (m.blows_up or m.gets_nowhere):
+        return None
+    rows = np.flatnonzero(sizes >= 100 * middle)
+    if not 0 < len(rows) <= 0.1 * len(sizes):
+        return None
+    ratio = sizes.max() / middle
+    text = f"the inputs of {len(rows)} rows ({_rows(rows)}) are up to {ratio:.3g} times the median"
+    return Evidence(text, ratio, limit=100.0)
 
 
 def _rows(indices: np.ndarray) -> str:
@@ -714,6 +739,9 @@ def _dead_units(m: Measured) -> Evidence | None:
 
 
 def _saturated(m: Measured) -> Evidence | None:
+    """Units at the ends of their range are no fault where training has put them there."""
+    if m.iterations >= 20 and m.seen.loss < 0.5 * m.constant:
+        return None
     bad = [layer for layer in m.seen.layers[:-1] if layer.saturated >= m.limits["saturated"]]
     return _share(bad, "saturated", "outputs are saturated")
 
@@ -727,12 +755,22 @@ def _share(bad: list[LayerRecord], field: str, noun: str) -> Evidence | None:
     return Evidence(text, worst, [layer.name for layer in bad])
 
 
-def _over_layers(m: Measured) -> float:
-    """Decades by which the backward signal changes from the last weighted layer to the first."""
-    layers = m.trunk
+def over_layers(seen: Probe) -> float:
+    """Decades by which the backward signal changes from the last weighted layer to the first.
+
+    Parameters
+    ----------
+    seen : gradutils.probes.Probe
+
+    Returns
+    -------
+    float
+        Negative where it vanishes; 0 where that cannot be told.
+    """
+    layers = trunk(seen.layers)
     if len(layers) < 2 or _about_to_leave_zero(layers):
         return 0.0
-    return _decades(layers[0].backward, _last(m.seen))
+    return _decades(layers[0].backward, _last(seen))
 
 
 def _last(seen: Probe) -> float:
@@ -765,7 +803,7 @@ def _vanishing_limit(m: Measured) -> float:
 
 
 def _vanishing(m: Measured) -> Evidence | None:
-    decades, limit = _over_layers(m), _vanishing_limit(m)
+    decades, limit = over_layers(m.seen), _vanishing_limit(m)
     if decades > -limit or m.beats_constant:
         return None
     names = [layer.name for layer in m.trunk]
@@ -781,7 +819,7 @@ def _vanishing(m: Measured) -> Evidence | None:
 
 
 def _exploding(m: Measured) -> Evidence | None:
-    decades = _over_layers(m)
+    decades = over_layers(m.seen)
     if decades < m.limits["exploding"]:
         return None
     names = [layer.name for layer in m.trunk]
@@ -814,6 +852,8 @@ def _exploding_over_time(m: Measured) -> Evidence | None:
 
 def _vanishing_over_time(m: Measured) -> Evidence | None:
     if m.trial is None or m.seen.loss < m.limits["reach"] * m.constant:
+        return None
+    if any(test(m) for test in (_target_scale, _input_scale, _step_too_large, _step_too_small)):
         return None
     fails = m.trial.losses[-1] >= m.limits["reach"] * m.constant
     return _short_reach(m) if m.gets_nowhere or fails else None
@@ -867,7 +907,7 @@ def _size(layer: LayerRecord) -> float:
 def _input_scale(m: Measured) -> Evidence | None:
     """Small inputs are no fault where most are 0, as in one-hot rows, or behind an embedding."""
     first = _first(m)
-    if first is None:
+    if first is None or _large_rows(m):
         return None
     off, limit = _size(first), m.limits["data scale"]
     fails = m.blows_up if off > 0 else m.gets_nowhere
@@ -879,10 +919,23 @@ def _input_scale(m: Measured) -> Evidence | None:
     embedded = any(layer.kind == "Embedding" for layer in m.seen.layers)
     if abs(off) < limit or (off < 0 and (first.input_zeros > 0.5 or (embedded and m.adaptive))):
         return None
+    if m.adaptive and not saturates and _copes(m, off):
+        return None
     text = f"the inputs have a root mean square of {10**off:.1e}"
     if saturates:
         text += f", and {first.saturated:.0%} of the first layer's outputs are saturated"
     return Evidence(text, off, [first.name], limit)
+
+
+def _copes(m: Measured, off: float) -> bool:
+    """Whether the look ahead learns from inputs that are too large, or too small, by that much.
+
+    Small inputs need more than a loss that falls, since the biases learn a constant without them.
+    """
+    if m.trial is None or m.blows_up:
+        return False
+    falls = m.trial.losses[-1] <= 0.9 * m.trial.losses[0]
+    return m.beats_constant or bool(off > 0 and falls)
 
 
 def _input_offset(m: Measured) -> Evidence | None:
@@ -900,7 +953,7 @@ def _input_offset(m: Measured) -> Evidence | None:
 
 def _feature_scales(m: Measured) -> Evidence | None:
     first = _first(m)
-    if first is None or first.input_zeros > 0.5:
+    if first is None or first.input_zeros > 0.5 or _large_rows(m):
         return None
     stds = first.feature_stds[first.feature_stds > 0]
     if len(stds) < 2 or stds.max() < 10 or stds.max() < m.limits["feature scales"] * stds.min():
@@ -951,6 +1004,19 @@ def _step_too_small(m: Measured) -> Evidence | None:
     gradient = max(layer.gradient_norm / (layer.weight_norm or 1) for layer in layers)
     later = optimizer.later_rate / optimizer.rate if optimizer.rate else np.inf
     later = later if optimizer.later_rate else 1.0
+    unsolved = m.seen.loss >= 0.9 * m.constant if m.iterations >= 20 else not m.beats_constant
+    if unsolved and 0 <= optimizer.later_rate < 1e-3 * optimizer.rate:
+        text = (
+            f"ten steps from now the schedule will have lowered the learning rate from "
+            f"{optimizer.rate:.2g} to {optimizer.later_rate:.2g}, for good"
+        )
+        return Evidence(text, optimizer.later_rate / optimizer.rate, limit=1e-3)
+    if unsolved and m.iterations >= 20 and largest * later < 1e-8:
+        text = (
+            f"at a learning rate of {optimizer.rate:.2g} the next update is {largest:.1g} times "
+            "the weights, less than float32 can add to them"
+        )
+        return Evidence(text, largest)
     moves = m.trial is not None and not m.gets_nowhere
     if gradient < 1e-3 or moves or largest * later >= m.limits["step too small"]:
         return None

@@ -16,8 +16,8 @@ import numpy as np
 from gradutils import _checks, remedies, trials
 from gradutils._keras import keras
 from gradutils.checks import CHECKS, THRESHOLDS, Check, Evidence, Measured, Threshold, trunk
-from gradutils.probes import LayerRecord, Probe, _inner_optimizer, probe
-from gradutils.remedies import Outcome
+from gradutils.probes import LayerRecord, Probe, _inner_optimizer, one_batch, probe
+from gradutils.remedies import Outcome, speed
 from gradutils.trials import Trial
 
 __all__ = ["CHECKS", "THRESHOLDS", "Diagnosis", "Finding", "Threshold", "diagnose"]
@@ -238,41 +238,43 @@ def diagnose(
     limits = _limits(thresholds)
     if look_ahead != 0:
         _checks.positive_integers(look_ahead=look_ahead)
-    seen = probe(model, x, y, loss)
+    batch = one_batch(x, y)  # one for all, since a shuffled dataset yields another one each time
+    seen = probe(model, batch, loss=loss)
     scale = _rescuing_scale(model, seen)
     m = Measured(
         seen=seen,
         limits=limits,
         adaptive=_is_adaptive(model),
-        trial=trials.look_ahead(model, x, y, loss, steps=look_ahead) if look_ahead else None,
-        rescued=probe(model, x, y, loss, loss_scale=scale) if scale else None,
+        trial=trials.look_ahead(model, batch, loss=loss, steps=look_ahead) if look_ahead else None,
+        rescued=probe(model, batch, loss=loss, loss_scale=scale) if scale else None,
     )
     findings, notes = _judge(m)
-    if findings and try_remedies and m.trial is not None:
+    if findings and try_remedies and look_ahead:
 
         def judge(treated: Probe, trial: Trial) -> list[str]:
             return [found.id for found in _judge(replace(m, seen=treated, trial=trial))[0]]
 
         ids = [found.id for found in findings]
-        outcomes = remedies.try_remedies(ids, model, x, y, loss, steps=look_ahead, judge=judge)
+        known: dict[str, Any] = {"judge": judge, "seen": seen, "untreated": m.trial}
+        outcomes = remedies.try_remedies(ids, model, batch, loss=loss, steps=look_ahead, **known)
         findings = [_advised(found, outcomes) for found in findings]
     verdict = findings[0].kind if findings else "healthy"
     return Diagnosis(verdict, findings, seen.layers, seen.loss, notes, m.trial)
 
 
 def _advised(found: Finding, outcomes: list[Outcome]) -> Finding:
-    """The finding with what became of its remedies; only what helped is still advised.
+    """The finding with what became of its remedies; only what helped is still advised, best first.
 
     Where nothing helped, a remedy that fits this evidence alone stays: it is none of those tried.
     """
     mine = [outcome for outcome in outcomes if found.id in outcome.checks]
     if not mine:
         return found
-    helped = [outcome for outcome in mine if outcome.helped]
-    remedy = " ".join(outcome.advice for outcome in helped)
+    helped = sorted((o for o in mine if o.helped), key=lambda o: -speed(o.trial))
+    remedy = " Or: ".join(outcome.advice for outcome in helped)
     if not helped:
         usual = {check.remedy for check in CHECKS}
-        remedy = "None of the remedies that were tried helped on its own."
+        remedy = "None of the remedies that were tried helped."
         remedy += "" if found.remedy in usual else f" Untried: {found.remedy}"
     return replace(found, remedy=remedy, tried=[outcome.text for outcome in helped or mine])
 

@@ -150,14 +150,18 @@ class OwnLoss:
     Attributes
     ----------
     rows, pairs, together : float
-        Of three samples: the mean loss of each alone, of each target with each output, and the
-        loss of the three as one batch.
+        Of two or three samples with different targets: the mean loss of each alone, of each target
+        with each output, and the loss of all as one batch. Where there are as many targets as
+        outputs, the outputs are made up: near the targets, so that the pairs differ.
     at_targets : float
         Where the outputs equal the targets.
     beside_targets : tuple of float
         Where the outputs lie half a standard deviation below and above the targets.
     at_logits : float
         Where the outputs are -20 for targets of 0 and 20 for targets of 1; NaN for other targets.
+    against : tuple of float
+        Where the outputs are opposite to targets of 0 and 1, and then further off: logits of 20 and
+        200, or, from a sigmoid or softmax, probabilities of 1e-3 and 1e-6; NaN for other targets.
     clipped : float
         Where the outputs are clipped to [0.01, 0.99].
     swapped : float
@@ -170,6 +174,7 @@ class OwnLoss:
     at_targets: float = np.nan
     beside_targets: tuple[float, float] = (np.nan, np.nan)
     at_logits: float = np.nan
+    against: tuple[float, float] = (np.nan, np.nan)
     clipped: float = np.nan
     swapped: float = np.nan
 
@@ -185,8 +190,8 @@ class OptimizerRecord:
     iterations : int
         Steps taken so far.
     rate, later_rate : float
-        The learning rate now, and the largest one that its schedule reaches in the next 10,000
-        steps.
+        The learning rate now, and the largest one that its schedule reaches 10 to 10,000 steps
+        later.
     epsilon : float
         NaN if the optimiser has none.
     """
@@ -227,6 +232,8 @@ class Probe:
     affine : bool
         Whether the outputs (their logits, where Keras keeps them) are an affine function of the
         inputs.
+    row_sizes : ndarray, shape (samples,)
+        Root mean square of each sample's inputs; empty unless the inputs are one floating array.
     """
 
     loss: float
@@ -240,6 +247,7 @@ class Probe:
     optimizer: OptimizerRecord | None = None
     curvature: float = np.nan
     affine: bool = False
+    row_sizes: np.ndarray = field(default_factory=_nothing)
 
     def __getitem__(self, name: str) -> LayerRecord:
         """Return the record whose layer path is that name, or is the only one to end in it."""
@@ -273,7 +281,8 @@ def probe(
     model : keras.Model
         Built; compiled, unless `loss` is given.
     x : array, list or dict of arrays, tf.data.Dataset or keras.utils.PyDataset
-        Of arrays, `batch_size` evenly spaced samples are used; of a dataset, the first batch.
+        Of arrays, `batch_size` evenly spaced samples are used; of a dataset, the first batch. What
+        `one_batch` returned is taken as it is.
     y : array, list or dict of arrays, optional
         Targets; None if `x` is a dataset.
     loss : callable or str, optional
@@ -304,14 +313,14 @@ def probe(
     """
     if loss_scale is not None:
         _checks.positive(loss_scale=loss_scale)
-    batch = _one_batch(x, y, batch_size)
+    batch = one_batch(x, y, batch_size)
     _check(model, batch, loss)
     with _Recorder(model) as recorder:
         predictions, value, scaled, factor = recorder.forward(batch, loss, loss_scale)
         backward, gradients = recorder.backward(scaled)
         calls = recorder.calls
         penalties, regularization = _penalties(model)
-        heads = _heads(model, batch, loss, predictions, calls, y)
+        heads = _heads(model, batch, loss, predictions, calls)
         inference = float(_array(_batch_loss(model, batch, loss, training=False)[0]))
         own_loss = _own_loss(model, batch, loss, predictions, heads)
         curvature = _curvature(model, batch) if recorder.differentiates_twice else np.nan
@@ -341,16 +350,43 @@ def probe(
         optimizer=_optimizer(model),
         curvature=curvature,
         affine=affine,
+        row_sizes=_row_sizes(batch.x),
     )
 
 
-class _Batch(NamedTuple):
+class Batch(NamedTuple):
+    """One batch, and the targets of all samples from which it was taken."""
+
     x: Any
-    y: Any
-    sample_weight: Any
+    y: Any = None
+    sample_weight: Any = None
+    all_targets: Any = None
 
 
-def _one_batch(x: Any, y: Any, batch_size: int) -> _Batch:
+def one_batch(x: Any, y: Any = None, batch_size: int = 64) -> Batch:
+    """Take the batch that `probe` measures, so that several functions can measure the same one.
+
+    Parameters
+    ----------
+    x, y, batch_size
+        As in `probe`.
+
+    Returns
+    -------
+    Batch
+
+    Raises
+    ------
+    ValueError
+        If the data are empty or hold NaN or inf.
+
+    Examples
+    --------
+    >>> one_batch(np.arange(8.0)[:, None], batch_size=3).x.ravel().tolist()
+    [0.0, 3.0, 7.0]
+    """
+    if isinstance(x, Batch):
+        return x
     _checks.positive_integers(batch_size=batch_size)
     if isinstance(x, keras.utils.PyDataset | tf.data.Dataset):
         if y is not None:
@@ -358,9 +394,9 @@ def _one_batch(x: Any, y: Any, batch_size: int) -> _Batch:
         first = next(iter(x), None) if isinstance(x, tf.data.Dataset) else x[0] if len(x) else None
         if first is None:
             raise ValueError("x must yield a batch; received an empty dataset")
-        batch = _Batch(*keras.utils.unpack_x_y_sample_weight(first))
+        batch = Batch(*keras.utils.unpack_x_y_sample_weight(first))
         _check_finite(batch)
-        return batch
+        return batch._replace(all_targets=batch.y)
     arrays = [a for a in keras.tree.flatten((x, y)) if a is not None]
     if not all(np.ndim(a) for a in arrays):
         kind = type(x).__name__
@@ -368,14 +404,19 @@ def _one_batch(x: Any, y: Any, batch_size: int) -> _Batch:
     sizes = {len(a) for a in arrays}
     if len(sizes) != 1 or sizes == {0}:
         raise ValueError(f"x and y must hold as many samples, one or more; received {sizes}")
-    _check_finite(_Batch(x, y, None))  # all rows, not those of the batch alone
+    _check_finite(Batch(x, y))  # all rows, not those of the batch alone
     (samples,) = sizes
     chosen = np.unique(np.linspace(0, samples - 1, min(batch_size, samples)).astype(int))
-    x, y = keras.tree.map_structure(lambda a: None if a is None else np.asarray(a)[chosen], (x, y))
-    return _Batch(x, y, None)
+
+    def part(data: Any) -> Any:
+        return keras.tree.map_structure(
+            lambda a: None if a is None else np.asarray(a)[chosen], data
+        )
+
+    return Batch(part(x), part(y), all_targets=y)
 
 
-def _check_finite(batch: _Batch) -> None:
+def _check_finite(batch: Batch) -> None:
     for name, data in (("x", batch.x), ("y", batch.y), ("sample_weight", batch.sample_weight)):
         for array in map(np.asarray, keras.tree.flatten(data)):
             for what, is_bad in (("NaN", np.isnan), ("inf", np.isinf)):
@@ -384,7 +425,7 @@ def _check_finite(batch: _Batch) -> None:
                     raise ValueError(f"{name} must hold no {what}; received {count} of them")
 
 
-def _check(model: keras.Model, batch: _Batch, loss: Any) -> None:
+def _check(model: keras.Model, batch: Batch, loss: Any) -> None:
     if not isinstance(model, keras.Model):
         raise TypeError(f"model must be a keras.Model; received {type(model).__name__}")
     if not model.built:
@@ -396,7 +437,7 @@ def _check(model: keras.Model, batch: _Batch, loss: Any) -> None:
 
 
 def _batch_loss(
-    model: keras.Model, batch: _Batch, loss: Any, *, training: bool = True
+    model: keras.Model, batch: Batch, loss: Any, *, training: bool = True
 ) -> tuple[tf.Tensor, Any]:
     """The loss and the predictions."""
     try:
@@ -424,7 +465,7 @@ def _batch_loss(
     return value, predictions
 
 
-def _mean_loss(loss: Callable, batch: _Batch, predictions: Any) -> tf.Tensor:
+def _mean_loss(loss: Callable, batch: Batch, predictions: Any) -> tf.Tensor:
     if isinstance(loss, keras.losses.Loss):
         return loss(batch.y, predictions, batch.sample_weight)
     values, weights = loss(batch.y, predictions), batch.sample_weight
@@ -464,7 +505,7 @@ def _inner_optimizer(model: keras.Model) -> Any:
 
 
 def optimizer_twin(optimizer: Any, variables: list[keras.Variable], **changes: Any) -> Any:
-    """A copy of an optimiser, with its state, for as many weights of the same shapes.
+    """A copy of an optimiser, with its state if that was built for weights of the same shapes.
 
     Parameters
     ----------
@@ -482,9 +523,10 @@ def optimizer_twin(optimizer: Any, variables: list[keras.Variable], **changes: A
     """
     twin = _unbuilt_twin(optimizer, changes)
     twin.build(variables)
-    if optimizer.built:
-        for mine, theirs in zip(optimizer_state(twin), optimizer_state(optimizer), strict=True):
-            mine.assign(theirs.value)
+    mine, theirs = optimizer_state(twin), optimizer_state(optimizer) if optimizer.built else []
+    if [v.shape for v in mine] == [v.shape for v in theirs]:
+        for variable, value in zip(mine, theirs, strict=True):
+            variable.assign(value.value)
     return twin
 
 
@@ -573,7 +615,7 @@ class _Recorder:
         tf.config.run_functions_eagerly(self._eager)
 
     def forward(
-        self, batch: _Batch, loss: Any, scale: float | None
+        self, batch: Batch, loss: Any, scale: float | None
     ) -> tuple[Any, tf.Tensor, tf.Tensor, float]:
         """The predictions, the loss, the loss times its scale, and the scale; on the tape."""
         with self.tape:
@@ -746,7 +788,7 @@ def _optimizer(model: keras.Model) -> OptimizerRecord | None:
     rate = float(_array(optimizer.learning_rate))
     later = [rate]
     if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
-        later += [float(_array(schedule(now + k))) for k in (10, 100, 1000, 10_000)]
+        later = [float(_array(schedule(now + k))) for k in (10, 100, 1000, 10_000)]
     epsilon = float(getattr(optimizer, "epsilon", None) or np.nan)
     return OptimizerRecord(type(optimizer).__name__, now, rate, max(later), epsilon)
 
@@ -765,12 +807,12 @@ def _penalties(model: keras.Model) -> tuple[dict[str, float], float]:
 
 
 def _heads(
-    model: keras.Model, batch: _Batch, loss: Any, predictions: Any, calls: list[_Call], y: Any
+    model: keras.Model, batch: Batch, loss: Any, predictions: Any, calls: list[_Call]
 ) -> list[Head]:
     outputs = keras.tree.flatten(predictions)
     names = _names(model, predictions)
     targets = _aligned(batch.y, predictions, names)
-    everything = targets if y is None else _aligned(y, predictions, names)
+    everything = _aligned(batch.all_targets, predictions, names)
     losses = _losses(model, loss, predictions, names)
     by_output = {id(call.output): call.layer for call in calls}
     heads = []
@@ -887,7 +929,7 @@ def _class_shares(loss: str, target: Any, output: Any) -> np.ndarray:
 
 
 def _own_loss(
-    model: keras.Model, batch: _Batch, loss: Any, predictions: Any, heads: list[Head]
+    model: keras.Model, batch: Batch, loss: Any, predictions: Any, heads: list[Head]
 ) -> OwnLoss | None:
     overridden = loss is None and _overrides(model, "compute_loss")
     if len(heads) != 1 or heads[0].targets is None or not (overridden or not heads[0].loss):
@@ -907,14 +949,21 @@ def _own_loss(
 
     distinct = np.unique(y.reshape(len(y), -1), axis=0, return_index=True)[1]
     three = distinct[np.unique([0, len(distinct) // 2, len(distinct) - 1])]
-    rows = [at(y[i : i + 1], p[i : i + 1], slice(i, i + 1)) for i in three]
-    pairs = [at(y[i : i + 1], p[j : j + 1], slice(j, j + 1)) for i in three for j in three]
-    together = at(y[three], p[three], three)
+    near = p if y.size != p.size else (0.9 * y + 0.1 * y.mean()).reshape(p.shape).astype(p.dtype)
+    rows = [at(y[i : i + 1], near[i : i + 1], slice(i, i + 1)) for i in three]
+    pairs = [at(y[i : i + 1], near[j : j + 1], slice(j, j + 1)) for i in three for j in three]
+    together = at(y[three], near[three], three)
     if overridden or y.size != p.size:
         return OwnLoss(float(np.mean(rows)), float(np.mean(pairs)), together)
     same = y.reshape(p.shape).astype(p.dtype)
     half = same.std() / 2
     binary = bool(np.isin(same, (0, 1)).all())
+    bounded = heads[0].activation in ("sigmoid", "softmax")
+    ends = [(1e-3, 1 - 1e-3), (1e-6, 1 - 1e-6)] if bounded else [(-20, 20), (-200, 200)]
+    against, far = (
+        at(y, np.where(same == 1, low, high).astype(p.dtype)) if binary else np.nan
+        for low, high in ends
+    )
     return OwnLoss(
         rows=float(np.mean(rows)),
         pairs=float(np.mean(pairs)),
@@ -922,6 +971,7 @@ def _own_loss(
         at_targets=at(y, same),
         beside_targets=(at(y, same - half), at(y, same + half)),
         at_logits=at(y, 40 * same - 20) if binary else np.nan,
+        against=(against, far),
         clipped=at(y, np.clip(p, 0.01, 0.99)),
         swapped=at(p, same),
     )
@@ -931,7 +981,7 @@ def _output(predictions: Any) -> np.ndarray:
     return np.asarray(tf.convert_to_tensor(keras.tree.flatten(predictions)[0]))
 
 
-def _curvature(model: keras.Model, batch: _Batch) -> float:
+def _curvature(model: keras.Model, batch: Batch) -> float:
     """Largest absolute derivative of the summed first derivatives of the outputs."""
     x = tf.convert_to_tensor(keras.tree.flatten(batch.x)[0])
     if not x.dtype.is_floating or len(keras.tree.flatten(batch.x)) > 1:
@@ -946,7 +996,7 @@ def _curvature(model: keras.Model, batch: _Batch) -> float:
     return 0.0 if second is None else float(np.abs(_array(second)).max())
 
 
-def _is_affine(model: keras.Model, batch: _Batch) -> bool:
+def _is_affine(model: keras.Model, batch: Batch) -> bool:
     """Whether the outputs at the middle of two samples are the middle of their outputs."""
     parts = keras.tree.flatten(batch.x)
     if len(parts) > 1 or np.asarray(parts[0]).dtype.kind != "f" or len(parts[0]) < 3:
@@ -961,6 +1011,14 @@ def _is_affine(model: keras.Model, batch: _Batch) -> bool:
     if at_samples.std() == 0 or not np.isfinite(at_samples).all():
         return False
     return bool(np.abs(at_middles - expected).max() < 1e-4 * at_samples.std())
+
+
+def _row_sizes(x: Any) -> np.ndarray:
+    parts = [np.asarray(a) for a in keras.tree.flatten(x)]
+    if len(parts) != 1 or parts[0].dtype.kind != "f":
+        return _NOTHING
+    rows = parts[0].reshape(len(parts[0]), -1).astype(float)
+    return np.sqrt(np.mean(rows**2, axis=1))
 
 
 def _mean_square(argument: Any) -> float:

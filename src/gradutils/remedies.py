@@ -14,16 +14,18 @@ import numpy as np
 
 from gradutils import _checks
 from gradutils._keras import keras, tf
+from gradutils.checks import over_layers
 from gradutils.probes import (
+    Batch,
     Probe,
     _activation,
     _array,
-    _Batch,
     _check,
     _inner_optimizer,
-    _one_batch,
+    _overrides,
     _own,
     _path,
+    one_batch,
     optimizer_twin,
     probe,
 )
@@ -31,6 +33,9 @@ from gradutils.trials import Trial, sandbox, trainer
 
 LEAST_FALL = 0.01  # share of the loss that a model removes if it learns at all
 FASTER = 2.0  # so many times faster than without the remedy the loss has to fall
+SLOW = 0.05  # share of the loss up to which a treated model may need another rate as well
+MOST_TOGETHER = 3  # remedies in one course
+MOST_LONGER = 8  # courses of several remedies that are tried in all
 LEAST_RISE = 1.5  # the factor between losses of inference and training that is no fault
 
 #: What a model raises that cannot take a remedy.
@@ -93,7 +98,7 @@ class Patient(NamedTuple):
     """The model and the batch, in the sandbox, that a remedy treats."""
 
     model: keras.Model
-    batch: _Batch
+    batch: Batch
     loss: Any
     seen: Probe
     undo: ExitStack
@@ -102,14 +107,16 @@ class Patient(NamedTuple):
 class Treated(NamedTuple):
     """What a remedy changed beside the weights; what is None stays as it was.
 
-    optimizer makes the optimiser from that of the model. scale says whether the loss has another
-    unit than before. name and advice replace those of the row.
+    optimizer makes the optimiser from that of the model, and rate is set as its learning rate.
+    scale says whether the loss has another unit than before. name and advice replace those of the
+    row.
     """
 
     model: "keras.Model | None" = None
-    batch: _Batch | None = None
+    batch: Batch | None = None
     loss: Any = None
     optimizer: Callable[[Any, list[keras.Variable]], Any] | None = None
+    rate: float | None = None
     retrace: bool = False
     scale: bool = False
     name: str = ""
@@ -140,12 +147,17 @@ def try_remedies(
     steps: int = 10,
     batch_size: int = 64,
     judge: Callable[[Probe, Trial], Iterable[str]] | None = None,
+    seen: Probe | None = None,
+    untreated: Trial | None = None,
 ) -> list[Outcome]:
     """Try every remedy that a check calls for, on the model, for a few training steps.
 
     A remedy helps if the loss falls by more than 1 % in the given steps, and at least twice as
     fast as without it: ``(end / start)**(1 / steps)`` is compared, so that a new unit of the loss
     is no advantage. It helps as well if the loss falls and the check is silent afterwards.
+
+    Where something else is found in the treated model, or its loss hardly falls, what that calls
+    for is tried on top, and the two are one course if the loss falls twice as fast again.
 
     Parameters
     ----------
@@ -157,6 +169,8 @@ def try_remedies(
         Training steps for each remedy.
     judge : callable, optional
         (probe before the steps, trial) -> ids of the checks that still find something.
+    seen, untreated : gradutils.probes.Probe and gradutils.trials.Trial, optional
+        What is known of the untreated model; measured by default.
 
     Returns
     -------
@@ -179,74 +193,192 @@ def try_remedies(
     [True]
     """
     _checks.positive_integers(steps=steps)
-    wanted = list(checks)
-    batch = _one_batch(x, y, batch_size)
+    batch = one_batch(x, y, batch_size)
     _check(model, batch, loss)
-    if not wanted or getattr(model, "optimizer", None) is None or not model.trainable_variables:
+    if getattr(model, "optimizer", None) is None:
         return []
-    patient = Patient(model, batch, loss, probe(model, *_as_data(batch), loss), ExitStack())
-    if any(layer.nonfinite_outputs for layer in patient.seen.layers):
-        wanted += [f"{check} outputs" for check in wanted]
-    rows = [row for row in REMEDIES if set(row.checks) & set(wanted)]
+    seen = probe(model, batch, loss=loss) if seen is None else seen
+    rows = _called_for(checks, seen)
     if not rows:
         return []
-    outcomes: list[Outcome] = []
     with sandbox(model) as restore:
         run = trainer(model, optimizer_twin(model.optimizer, model.trainable_variables), loss)
-        untreated = run(batch, steps)
-        for row in rows:
-            restore()
-            best = None
-            # A remedy that the model cannot take, such as a copy of a layer without a
-            # configuration, is left out.
-            with suppress(*UNFIT), ExitStack() as undo:
-                for treated in row.treat(patient._replace(undo=undo)):
-                    before, trial = _course(row, treated, patient, run, steps, judge)
-                    restore()
-                    found = [check.split()[0] for check in row.checks if check in wanted]
-                    helped, silent = row.helped(untreated, trial), False
-                    if judge and before and not helped and fall(trial) > LEAST_FALL:
-                        helped = silent = not set(found) & set(judge(before, trial))
-                    text = _text(row, treated, untreated, trial, patient.seen, before)
-                    outcome = Outcome(
-                        remedy=treated.name or row.name,
-                        checks=found,
-                        advice=treated.advice or row.advice,
-                        helped=bool(helped),
-                        text=text + ("; nothing is found any more" if silent else ""),
-                        trial=trial,
-                        silenced=bool(silent),
-                    )
-                    best = _better(best, outcome)
-            if best is not None:
-                outcomes.append(best)
-    # What only silences a check is no advice beside what makes the loss fall much faster.
+        untreated = run(batch, steps) if untreated is None else untreated
+        patient = Patient(model, batch, loss, seen, ExitStack())
+        clinic = _Clinic(patient, run, untreated, restore, steps, list(checks), judge)
+        found = [clinic.best_form((row,)) for row in rows]
+        courses = _longer(clinic, [course for course in found if course is not None])
+    return _without_the_silent([course.outcome for course in courses])
+
+
+def _called_for(checks: Iterable[str], seen: Probe) -> list[Remedy]:
+    """The remedies for these checks, in the order of the table."""
+    wanted = set(checks)
+    if any(layer.nonfinite_outputs for layer in seen.layers):
+        wanted |= {f"{check} outputs" for check in wanted}
+    return [row for row in REMEDIES if set(row.checks) & wanted]
+
+
+def _without_the_silent(outcomes: list[Outcome]) -> list[Outcome]:
+    """What only silences a check is no advice beside what makes the loss fall much faster."""
     clear = {check for o in outcomes if o.helped and not o.silenced for check in o.checks}
     return [
         replace(o, helped=False) if o.silenced and set(o.checks) <= clear else o for o in outcomes
     ]
 
 
-def _course(
-    row: Remedy, treated: Treated, patient: Patient, run: Callable, steps: int, judge: Any
-) -> tuple[Probe | None, Trial]:
-    """The probe of the treated model, where it is asked for, and its training steps."""
-    model = patient.model if treated.model is None else treated.model
-    batch = patient.batch if treated.batch is None else treated.batch
-    loss = patient.loss if treated.loss is None else treated.loss
-    before = probe(model, *_as_data(batch), loss) if judge or row.treat is redraw else None
-    if treated.model or treated.loss or treated.optimizer or treated.retrace:
-        make = treated.optimizer or optimizer_twin
-        run = trainer(model, make(patient.model.optimizer, model.trainable_variables), loss)
-    return before, run(batch, steps)
+class _Course(NamedTuple):
+    """Remedies that were taken together, what became of them, and what is still found."""
+
+    rows: tuple[Remedy, ...]
+    outcome: Outcome
+    seen: Probe | None
+    left: tuple[str, ...]
 
 
-def _better(a: Outcome | None, b: Outcome) -> Outcome:
-    """Of two forms of one remedy, the one that helps, or whose loss falls further."""
-    if a is None:
-        return b
-    worth = [(o.helped, np.nan_to_num(fall(o.trial), nan=-np.inf)) for o in (a, b)]
-    return b if worth[1] > worth[0] else a
+@dataclass(frozen=True)
+class _Clinic:
+    """All that one course of remedies needs to be tried."""
+
+    patient: Patient
+    run: Callable[[Batch, int], Trial]
+    untreated: Trial
+    restore: Callable[[], None]
+    steps: int
+    wanted: list[str]
+    judge: Callable[[Probe, Trial], Iterable[str]] | None
+
+    def best_form(self, rows: tuple[Remedy, ...]) -> _Course | None:
+        """Try these remedies together, the last one in all its forms, and return the best."""
+        best = None
+        self.restore()
+        # A remedy that the model cannot take, such as a copy of a layer without a configuration,
+        # is left out.
+        with suppress(*UNFIT), ExitStack() as undo:
+            patient, taken = self.patient._replace(undo=undo), []
+            for row in rows[:-1]:
+                taken.append(next(iter(row.treat(patient))))
+                patient = _treated(patient, taken[-1])
+            again = undo.enter_context(sandbox(patient.model))
+            optimizer = None
+            for treated in rows[-1].treat(patient):
+                whole = _treated(patient, treated)
+                if treated.rate is None or optimizer is None:
+                    run, optimizer = self._trainer([*taken, treated], whole)
+                if treated.rate is not None:
+                    optimizer.learning_rate = treated.rate
+                course = self._take(rows, [*taken, treated], whole, run)
+                best = course if best is None or _worth(course) > _worth(best) else best
+                again()
+        return best
+
+    def _trainer(self, taken: list[Treated], patient: Patient) -> tuple[Callable, Any]:
+        """The function that trains the treated model, and its optimiser."""
+        if not any(t.model or t.loss or t.optimizer or t.retrace for t in taken):
+            return self.run, None
+        optimizer = self.patient.model.optimizer
+        for make in [t.optimizer for t in taken if t.optimizer] or [optimizer_twin]:
+            optimizer = make(optimizer, patient.model.trainable_variables)
+        return trainer(patient.model, optimizer, patient.loss), optimizer
+
+    def _take(
+        self, rows: tuple[Remedy, ...], taken: list[Treated], patient: Patient, run: Callable
+    ) -> _Course:
+        look = self.judge or any(row.treat is redraw for row in rows)
+        before = probe(patient.model, patient.batch, loss=patient.loss) if look else None
+        trial = run(patient.batch, self.steps)
+        found = [check for check in self.wanted if any(_for(check, row) for row in rows)]
+        helped, silent = rows[0].helped(self.untreated, trial), False
+        left = tuple(self.judge(before, trial)) if self.judge and before else ()
+        if self.judge and not helped and fall(trial) > LEAST_FALL:
+            helped = silent = not set(found) & set(left)
+        text = _text(rows, taken, self.untreated, trial, self.patient.seen, before)
+        outcome = Outcome(
+            remedy=" and ".join(_names(rows, taken)),
+            checks=found,
+            advice=" ".join(t.advice or row.advice for t, row in zip(taken, rows, strict=True)),
+            helped=bool(helped),
+            text=text + ("; nothing is found any more" if silent else ""),
+            trial=trial,
+            silenced=bool(silent),
+        )
+        return _Course(rows, outcome, before, left)
+
+
+def _names(rows: tuple[Remedy, ...], taken: list[Treated]) -> list[str]:
+    return [t.name or row.name for t, row in zip(taken, rows, strict=True)]
+
+
+def _for(check: str, row: Remedy) -> bool:
+    return check in row.checks or f"{check} outputs" in row.checks
+
+
+def _longer(clinic: _Clinic, courses: list[_Course]) -> list[_Course]:
+    """Add to what does best for a check what else the treated model calls for.
+
+    That is what is still found, and another rate where the loss hardly falls. A longer course
+    stands in for the shorter one if its loss falls at least twice as fast.
+    """
+    if clinic.judge is None:
+        return courses
+    tried = 0
+    for check in clinic.wanted:
+        mine = [course for course in courses if check in course.outcome.checks]
+        course = max(mine, key=_worth, default=None)
+        while course is not None and len(course.rows) < MOST_TOGETHER:
+            best = None
+            for row in _on_top(course)[: MOST_LONGER - tried]:
+                tried += 1
+                longer = clinic.best_form((*course.rows, row))
+                if longer is None or not falls_faster(course.outcome.trial, longer.outcome.trial):
+                    continue
+                best = longer if best is None or _worth(longer) > _worth(best) else best
+            if best is not None and best.outcome.helped:
+                courses[courses.index(course)] = best
+            course = best
+    return courses
+
+
+def _on_top(course: _Course) -> list[Remedy]:
+    """The remedies that a treated model calls for, other than those that it has had."""
+    if course.rows[-1].treat is other_rates:
+        return []
+    rows = _called_for(course.left, course.seen) if course.left and course.seen else []
+    slow = fall(course.outcome.trial) < SLOW
+    rows = [row for row in rows if row.treat is not other_rates]
+    rows += [row for row in REMEDIES if slow and row.treat is other_rates]
+    return [row for row in rows if row not in course.rows]
+
+
+def _treated(patient: Patient, treated: Treated) -> Patient:
+    """The patient with what a remedy changed beside the weights."""
+    given = {name: getattr(treated, name) for name in ("model", "batch", "loss")}
+    return patient._replace(**{name: value for name, value in given.items() if value is not None})
+
+
+def _worth(course: _Course) -> tuple[bool, bool, float]:
+    """Whether it helps, whether the loss never rises above its start, how fast the loss falls."""
+    losses = course.outcome.trial.losses
+    return course.outcome.helped, bool(losses.max() <= losses[0]), speed(course.outcome.trial)
+
+
+def speed(trial: Trial) -> float:
+    """How fast the loss falls, whatever its unit: in decades over all steps.
+
+    Parameters
+    ----------
+    trial : gradutils.trials.Trial
+
+    Returns
+    -------
+    float
+        Negative if the loss grows; -inf if it leaves the finite numbers; inf if it ends at 0 or
+        below.
+    """
+    removed = fall(trial)
+    if not np.isfinite(trial.losses).all() or not np.isfinite(removed):
+        return -np.inf
+    return float(-np.log10(1 - removed)) if removed < 1 else np.inf
 
 
 def fall(trial: Trial) -> float:
@@ -290,6 +422,20 @@ def falls_faster(untreated: Trial, trial: Trial) -> bool:
     return now >= FASTER * before
 
 
+def turns_round(untreated: Trial, trial: Trial) -> bool:
+    """Whether a loss falls whose sign was changed, where before the steps made it grow.
+
+    Parameters
+    ----------
+    untreated, trial : gradutils.trials.Trial
+
+    Returns
+    -------
+    bool
+    """
+    return bool(fall(trial) > LEAST_FALL and fall(untreated) > 0)
+
+
 def closes_gap(untreated: Trial, trial: Trial) -> bool:
     """Whether the loss in inference comes near that in training, or twice as near as without.
 
@@ -308,8 +454,8 @@ def closes_gap(untreated: Trial, trial: Trial) -> bool:
 
 
 def _text(
-    row: Remedy,
-    treated: Treated,
+    rows: tuple[Remedy, ...],
+    taken: list[Treated],
     untreated: Trial,
     trial: Trial,
     seen: Probe,
@@ -317,23 +463,23 @@ def _text(
 ) -> str:
     parts = []
     if after is not None:
-        decades = _decades(after), _decades(seen)
+        decades = over_layers(after), over_layers(seen)
         if abs(decades[1]) >= 1 and abs(decades[0] - decades[1]) >= 0.1:
             parts.append(
                 f"the signal changes by {decades[0]:.1f} decades instead of {decades[1]:.1f}"
             )
     steps = len(trial.losses) - 1
-    if row.helped is closes_gap:
+    if rows[0].helped is closes_gap:
         now, before = (f"{t.inference_losses[1]:.3g}" for t in (trial, untreated))
         parts.append(f"loss in inference after {steps} steps {now} instead of {before}")
-    elif treated.scale:
+    elif any(treated.scale for treated in taken):
         parts.append(
             f"in {steps} steps the loss {_change(trial)}; without, it {_change(untreated)}"
         )
     else:
         now, before = (f"{t.losses[-1]:.3g}" for t in (trial, untreated))
         parts.append(f"loss after {steps} steps {now} instead of {before}")
-    return f"with {treated.name or row.name}: {'; '.join(parts)}"
+    return f"with {' and '.join(_names(rows, taken))}: {'; '.join(parts)}"
 
 
 def _change(trial: Trial) -> str:
@@ -343,25 +489,6 @@ def _change(trial: Trial) -> str:
     if removed < -1:
         return f"grows {trial.losses[-1] / abs(trial.losses[0]):.1e} times"
     return f"{'falls' if removed >= 0 else 'grows'} by {abs(removed):.0%}"
-
-
-def _decades(seen: Probe) -> float:
-    """log10 of the first over the last backward signal among the layers with weights."""
-    weighted = [layer for layer in seen.layers if layer.parameters]
-    weighted = [layer for layer in weighted if "Normalization" not in layer.kind]
-    if len(weighted) < 2:
-        return 0.0
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return float(np.log10(weighted[0].backward) - np.log10(weighted[-1].backward))
-
-
-def _as_data(batch: _Batch) -> tuple[Any, Any]:
-    """The batch in the form that `probe` takes: a dataset where it holds tensors or weights."""
-    if batch.sample_weight is None and not any(
-        tf.is_tensor(a) for a in keras.tree.flatten(batch.x)
-    ):
-        return batch.x, batch.y
-    return tf.data.Dataset.from_tensors(tuple(a for a in batch if a is not None)), None
 
 
 # The remedies, in the order in which they are tried.
@@ -520,21 +647,18 @@ RATES = (1.0, 0.1, 1e-2, 1e-3, 10.0, 100.0, 1000.0)
 
 def other_rates(patient: Patient) -> Iterator[Treated]:
     """The learning rate over six decades; a negative one turned round first."""
-    optimizer = patient.model.optimizer
-    rate = float(_array(optimizer.learning_rate))
-    weights = patient.model.trainable_variables
-    twin = optimizer_twin(optimizer, weights, learning_rate=abs(rate) or 1e-3)
+    rate = float(_array(patient.model.optimizer.learning_rate))
+
+    def fixed(optimizer: Any, weights: list[keras.Variable]) -> Any:
+        return optimizer_twin(optimizer, weights, learning_rate=abs(rate) or 1e-3)
+
     for factor in RATES if rate <= 0 else RATES[1:]:
         new = factor * (abs(rate) or 1e-3)
         advice = f"{'Lower' if factor < 1 else 'Raise'} the learning rate to about {new:.0e}."
         if factor == 1:
             advice = f"Make the learning rate positive: {new:.0e}."
-
-        def same(_: Any, __: list, new: float = new) -> Any:
-            twin.learning_rate = new
-            return twin
-
-        yield Treated(optimizer=same, name=f"a learning rate of {new:.0e}", advice=advice)
+        name = f"a learning rate of {new:.0e}"
+        yield Treated(optimizer=fixed, rate=new, name=name, advice=advice)
 
 
 def forget_bias(patient: Patient) -> Iterator[Treated]:
@@ -587,7 +711,8 @@ def _in_float32(model: keras.Model) -> keras.Model:
 
     copy = keras.models.clone_model(model, clone_function=copied)
     copy.set_weights([w.astype("float32") for w in model.get_weights()])
-    copy.compile(loss=model.loss, jit_compile=False)
+    optimizer = optimizer_twin(model.optimizer, copy.trainable_variables)
+    copy.compile(optimizer, model.loss, jit_compile=False)
     return copy
 
 
@@ -677,9 +802,10 @@ def drop_rows(patient: Patient) -> Iterator[Treated]:
         good = np.isfinite(losses) & (losses <= 5 * np.nanmedian(losses)) if losses.size else losses
     if len(good) == rows and 0 < good.sum() < rows:
         kept = keras.tree.map_structure(
-            lambda a: None if a is None else np.asarray(a)[good], tuple(patient.batch)
+            lambda a: None if a is None else np.asarray(a)[good],
+            {name: getattr(patient.batch, name) for name in ("x", "y", "sample_weight")},
         )
-        yield Treated(batch=_Batch(*kept), scale=True)
+        yield Treated(batch=patient.batch._replace(**kept), scale=True)
 
 
 def less_momentum(patient: Patient) -> Iterator[Treated]:
@@ -693,6 +819,56 @@ def less_momentum(patient: Patient) -> Iterator[Treated]:
         _set(patient.undo, layer, "momentum", 0.5)
     if found:
         yield Treated(retrace=True)
+
+
+def class_weights(patient: Patient) -> Iterator[Treated]:
+    """Sample weights that make all classes count alike."""
+    heads, batch = patient.seen.heads, patient.batch
+    shares = heads[0].class_shares if len(heads) == 1 else np.empty(0)
+    if len(shares) < 2 or not shares.all() or batch.sample_weight is not None:
+        return
+    labels = np.asarray(keras.tree.flatten(batch.y)[0])
+    if heads[0].loss.startswith("categorical"):
+        labels = labels.argmax(axis=-1)
+    elif labels.ndim == heads[0].outputs.ndim:
+        labels = labels[..., 0]
+    weights = (1 / (len(shares) * shares))[labels.astype(int)].astype("float32")
+    yield Treated(batch=batch._replace(sample_weight=weights), scale=True)
+
+
+def unfreeze(patient: Patient) -> Iterator[Treated]:
+    """All layers trainable."""
+    for layer in patient.model._flatten_layers():
+        _set(patient.undo, layer, "_trainable", True)
+        for variable in layer._trainable_variables:
+            patient.undo.callback(setattr, variable, "trainable", variable.trainable)
+            variable.trainable = True
+    yield Treated(retrace=True)
+
+
+def no_penalty(patient: Patient) -> Iterator[Treated]:
+    """The regularisers of weights and activities taken away."""
+    found = False
+    for layer in patient.model._flatten_layers():
+        owners = [(variable, "_regularizer") for variable in _own(layer)]
+        for owner, name in [*owners, (layer, "activity_regularizer")]:
+            if getattr(owner, name, None) is not None:
+                _set(patient.undo, owner, name, None)
+                found = True
+    if found:
+        yield Treated(retrace=True, scale=True)
+
+
+def negated_loss(patient: Patient) -> Iterator[Treated]:
+    """The sign of a loss of one's own changed."""
+    model, loss = patient.model, patient.model.loss if patient.loss is None else patient.loss
+    if patient.loss is None and _overrides(model, "compute_loss"):
+        compute_loss = model.compute_loss
+        _set(patient.undo, model, "compute_loss", lambda *a, **k: -compute_loss(*a, **k))
+        yield Treated(retrace=True, scale=True)
+    elif isinstance(loss, str) or callable(loss):
+        function = keras.losses.get(loss)
+        yield Treated(loss=lambda y, p: -function(y, p), scale=True)
 
 
 def _hidden(patient: Patient) -> list[keras.Layer]:
@@ -750,6 +926,18 @@ REMEDIES = (
     Remedy("targets in the shape of the outputs", ("G08",),
            "Give the targets the shape of the outputs, as by y[:, None].",
            shape_targets, falls_faster),
+    Remedy("the other sign of the loss", ("G09",), "Change the sign of the loss.",
+           negated_loss, turns_round),
+    Remedy("all layers trainable", ("G15",),
+           "Set trainable = True on the layers that are to learn, then compile again.",
+           unfreeze, falls_faster),
+    Remedy("no regulariser", ("G12", "G31"),
+           "Leave the regulariser out, or lower its factor, to 1e-4 for a start.",
+           no_penalty, falls_faster),
+    Remedy("class weights", ("G37",),
+           "Weigh the classes, by class_weight or a sample_weight of 1 / (classes * share), and "
+           "judge by a metric of the rare class.",
+           class_weights, falls_faster),
     Remedy("drawn weights", ("G14 outputs", "G19", "G20", "G21", "G22", "G23", "G25", "G36"),
            "Draw the weights for the activation: He for ReLU, Glorot for tanh, orthogonal for "
            "recurrent matrices; zeros suit biases only.",

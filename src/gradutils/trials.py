@@ -16,18 +16,18 @@ from gradutils import _checks
 from gradutils._keras import eager_context, global_state, keras, tf
 from gradutils.probes import (
     _RECTIFYING,
+    Batch,
     _activation,
     _array,
-    _Batch,
     _batch_loss,
     _check,
     _dead,
     _norm,
-    _one_batch,
     _own,
     _path,
     _Recorder,
     _state,
+    one_batch,
     optimizer_state,
     optimizer_twin,
 )
@@ -121,7 +121,7 @@ def look_ahead(
     0.0
     """
     _checks.positive_integers(steps=steps)
-    batch = _one_batch(x, y, batch_size)
+    batch = one_batch(x, y, batch_size)
     _check(model, batch, loss)
     if getattr(model, "optimizer", None) is None or not model.trainable_variables:
         return None
@@ -197,7 +197,7 @@ def _random_states_restored() -> Iterator[None]:
 
 def trainer(
     model: keras.Model, optimizer: Any, loss: Callable | str | None = None
-) -> Callable[[_Batch, int], Trial]:
+) -> Callable[[Batch, int], Trial]:
     """A function that trains a model for a few steps from the weights that it has then.
 
     Parameters
@@ -223,11 +223,11 @@ def trainer(
     steps_by_mode = [step] if model.run_eagerly else [tf.function(step, autograph=False), step]
     seeds = [s.state for layer in model._flatten_layers() for s in layer._seed_generators]
 
-    def run(batch: _Batch, steps: int) -> Trial:
+    def run(batch: Batch, steps: int) -> Trial:
         for variable, value in begin:
             variable.assign(value)
         seeded = [tf.identity(seed.value) for seed in seeds]
-        tensors = tf.nest.map_structure(_tensor, tuple(batch))
+        tensors = tf.nest.map_structure(_tensor, batch[:3])
         ends = [_inference(model, batch, loss)]
         losses, ratios, rates = [], [], []
         before = [[_array(v) for v in own] for _, own in owners]
@@ -262,7 +262,7 @@ def _step(model: keras.Model, optimizer: Any, loss: Any) -> Callable:
 
     def step(x: Any, y: Any, sample_weight: Any) -> tf.Tensor:
         with tf.GradientTape() as tape:
-            value, _ = _batch_loss(model, _Batch(x, y, sample_weight), loss)
+            value, _ = _batch_loss(model, Batch(x, y, sample_weight), loss)
             scaled = optimizer.scale_loss(value)
         gradients = tape.gradient(scaled, [v.value for v in weights])
         moved = [(g, v) for g, v in zip(gradients, weights, strict=True) if g is not None]
@@ -283,7 +283,7 @@ def _first_that_runs(steps: list[Callable], batch: tuple) -> tf.Tensor:
     return steps[0](*batch)
 
 
-def _inference(model: keras.Model, batch: _Batch, loss: Any) -> tuple[float, ...]:
+def _inference(model: keras.Model, batch: Batch, loss: Any) -> tuple[float, ...]:
     """Loss, spread and size of the outputs, and largest share of dead units, in inference mode."""
     with _Recorder(model) as recorder, recorder.tape:
         value, outputs = _batch_loss(model, batch, loss, training=False)

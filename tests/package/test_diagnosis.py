@@ -12,7 +12,7 @@ import gradutils.checks
 import gradutils.diagnosis
 from gradutils.checks import CHECKS
 from gradutils.diagnosis import THRESHOLDS, diagnose
-from gradutils.probes import LayerRecord, Probe
+from gradutils.probes import LayerRecord, Probe, one_batch, probe
 from tools import ROOT
 
 rng = np.random.default_rng(0)
@@ -479,3 +479,54 @@ def test_sparse_inputs_are_no_fault():
     assert static(model, rows, Y, LOSS).verdict == "healthy"
     dense = np.full_like(rows, 5e-5)
     assert static(model, dense, Y, LOSS).verdict == "input scale"
+
+
+def test_a_batch_is_taken_once():
+    """A shuffled dataset would give each part of the diagnosis another batch."""
+    taken = []
+
+    class Counting(keras.utils.PyDataset):
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, number):
+            taken.append(number)
+            return X[:16], Y[:16]
+
+    model = net(1, "relu", 2**0.5, optimizer=keras.optimizers.SGD(-0.1))
+    found = diagnose(model, Counting(workers=0))
+    assert found.verdict == "step too large"
+    assert found.findings[0].tried
+    assert taken == [0]
+
+
+def test_class_shares_are_those_of_all_targets():
+    labels = (np.arange(64) == 5).astype("float32")[:, None]
+    model = keras.Sequential([keras.Input((16,)), layers.Dense(1, "sigmoid")])
+    model.compile("sgd", "binary_crossentropy")
+    (head,) = probe(model, one_batch(X, labels, 4)).heads
+    assert head.class_shares.tolist() == [63 / 64, 1 / 64]
+
+
+def test_a_remedy_counts_the_decades_as_its_finding_does():
+    """An embedding in front has a signal too, and it is no link of the chain."""
+    model = keras.Sequential([keras.Input((4,), dtype="int32"), layers.Embedding(50, 16)])
+    model.add(layers.Flatten())
+    for i in range(9):
+        model.add(layers.Dense(16, "sigmoid", kernel_initializer=normal(1, i)))
+    model.add(layers.Dense(5, kernel_initializer=normal(1, 99)))
+    model.compile("sgd", LOSS)
+    tokens = np.random.default_rng(1).integers(50, size=(64, 4))
+    found = diagnose(model, tokens, Y)
+    (decades,) = re.findall(r"falls by ([\d.]+) decades", found.findings[0].evidence)
+    assert any(f"instead of -{decades}" in line for line in found.findings[0].tried)
+
+
+def test_remedies_are_combined_where_one_alone_is_slow():
+    """y = 2x for x = 0 to 199: scaled inputs are stable, and learn at a larger rate only."""
+    x = np.arange(200.0)[:, None]
+    model = keras.Sequential([keras.Input((1,)), layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(1e-3), "mse")
+    first = diagnose(model, x, 2 * x).findings[0]
+    assert "and a learning rate of" in first.tried[0]
+    assert first.remedy.startswith("Scale the inputs") and "Raise the learning rate" in first.remedy

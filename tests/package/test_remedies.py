@@ -13,8 +13,13 @@ CLASS = (SUM > 0).astype("float32")
 CLASSES = np.eye(3, dtype="float32")[np.digitize(SUM[:, 0], [-1, 1])]
 
 
-def compiled(*parts, optimizer=None, loss="mse", inputs=(4,), kind=keras.Sequential):
+@pytest.fixture(autouse=True)
+def _seeded():
+    """Before anything is made: a layer draws its seed when it is made, not when it is built."""
     keras.utils.set_random_seed(1)
+
+
+def compiled(*parts, optimizer=None, loss="mse", inputs=(4,), kind=keras.Sequential):
     model = kind([keras.Input(inputs), *parts])
     model.compile(optimizer or Adam(0.01), loss)
     return model
@@ -60,6 +65,24 @@ def outlier():
     return y
 
 
+def maximised(y, p):
+    return -ops.mean((y - p) ** 2, -1)
+
+
+def frozen(optimizer):
+    model = compiled(hidden(), layers.Dense(1), optimizer=optimizer)
+    model.trainable = False
+    model.compile(optimizer or Adam(0.01), "mse")
+    return model
+
+
+def rare():
+    """One sample of 32 belongs to the class, and its inputs say so."""
+    x = X.copy()
+    x[0] = 2.0
+    return x, (np.arange(32) == 0).astype("float32")[:, None]
+
+
 def quartic(y, p):
     return ops.mean((y - p) ** 4, -1)
 
@@ -97,7 +120,7 @@ MENDED = {
         X, CLASSES,
     ),
     "a linear output": lambda o=None: (
-        compiled(hidden(), layers.Dense(1, "tanh"), optimizer=o), X, 5 + SUM
+        compiled(hidden(), layers.Dense(1, "tanh"), optimizer=o or SGD(0.05)), X, 5 + SUM
     ),
     "from_logits=True": lambda o=None: (
         compiled(layers.Dense(1, bias_initializer=keras.initializers.Constant(-9.0)),
@@ -112,6 +135,20 @@ MENDED = {
                  optimizer=o),
         X, SUM[:, 0] - SUM.mean(),
     ),
+    "the other sign of the loss": lambda o=None: (
+        compiled(hidden(), layers.Dense(1), loss=maximised, optimizer=o), X, SUM
+    ),
+    "all layers trainable": lambda o=None: (frozen(o), X, SUM),
+    "no regulariser": lambda o=None: (
+        compiled(layers.Dense(1, kernel_regularizer=keras.regularizers.L2(9.0)),
+                 optimizer=o or SGD(0.2)),
+        X, SUM,
+    ),
+    "class weights": lambda o=None: (
+        compiled(layers.Dense(1, "sigmoid", bias_initializer=keras.initializers.Constant(-3.4)),
+                 loss="binary_crossentropy", optimizer=o or SGD(0.3)),
+        *rare(),
+    ),
     "drawn weights": lambda o=None: (
         compiled(hidden(kernel_initializer="zeros"),
                  layers.Dense(1, kernel_initializer="zeros"), optimizer=o),
@@ -122,7 +159,8 @@ MENDED = {
         X, SUM - SUM.mean(),
     ),
     "layer normalisation": lambda o=None: (
-        compiled(*[small() for _ in range(8)], layers.Dense(1), optimizer=o), X, SUM - SUM.mean()
+        compiled(*[small() for _ in range(4)], layers.Dense(1), optimizer=o or Adam(0.03)),
+        X, SUM - SUM.mean(),
     ),
     "leaky ReLU": lambda o=None: (
         compiled(hidden(bias_initializer=keras.initializers.Constant(-9.0)),
