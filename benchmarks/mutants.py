@@ -20,9 +20,11 @@ from tools import ROOT
 MODULES = sorted(path.stem for path in (ROOT / "src/gradutils").glob("*.py"))[1:]
 #: Tests besides tests/package/test_<module>.py that hold a module to its word.
 ALSO = {
+    "__main__": ["main"],
     "_checks": ["networks", "datasets", "initializers", "plots", "theory"],
+    "_keras": ["house"],
     "activations": ["theory"],
-    "diagnosis": ["explorables"],
+    "checks": ["diagnosis"],
     "networks": ["normalizations"],
 }
 
