@@ -31,6 +31,22 @@ def test_the_blocks_that_scroll_can_be_reached_and_no_others(chapter):
     assert chapter.evaluate(WRONG) == 0
 
 
+#: Scroll until a section ends where the window ends, or its heading is near the top.
+TO_THE_END = """(part) => {
+    const top = part.getBoundingClientRect().top + scrollY;
+    const end = top + part.offsetHeight - innerHeight;
+    scrollTo({ top: Math.max(top - 200, end), behavior: "instant" });
+}"""
+
+
+def test_the_list_of_headings_marks_where_the_reader_is(chapter):
+    for section in chapter.locator(".bd-article > section > section").all():
+        section.evaluate(TO_THE_END)
+        name = section.get_attribute("id")
+        chapter.locator(f".page-toc a.active[href='#{name}']").wait_for(state="attached")
+        assert chapter.locator(".page-toc > ul > li > a.active").count() == 1
+
+
 def test_no_page_is_wider_than_a_phone(browser, book):
     page = browser.new_page(viewport={"width": 390, "height": 800})
     wide = {}
