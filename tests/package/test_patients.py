@@ -81,6 +81,22 @@ def test_treatment_is_plain_training_at_the_rate_of_the_lowest_loss():
     assert arm.best.tolist() == [expected[rates.index(arm.learning_rate)]]
 
 
+def test_a_search_takes_three_draws_512_samples_and_ten_epochs_unless_told(monkeypatch):
+    seeds, runs = [], []
+
+    def make(seed):
+        seeds.append(seed)
+        return networks.MLP([64, 10], "linear", "lecun", seed=seed)
+
+    def train(net, x, y, *, epochs, **options):
+        runs.append((len(x), len(y), epochs))
+        return np.ones(epochs)
+
+    monkeypatch.setattr(networks, "train", train)
+    search_learning_rate(make, learning_rates=[0.1])
+    assert (seeds, runs) == ([0, 1, 2], 3 * [(512, 512, 10)])
+
+
 @pytest.mark.parametrize("empty", [{"learning_rates": []}, {"seeds": []}])
 def test_a_search_needs_rates_and_seeds(empty):
     with pytest.raises(ValueError, match="learning_rates and seeds must each hold one or more"):

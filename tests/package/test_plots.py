@@ -101,7 +101,7 @@ def test_histogram_row_draws_shares_on_one_range():
 
 def test_phase_diagram_centres_its_colours_and_draws_the_critical_line():
     sigma_w = np.linspace(0.5, 2, 31)
-    ax = plots.phase_diagram(sigma_w, [0.0, 1.0], np.tile(sigma_w**2, (2, 1)))
+    ax = plots.phase_diagram(sigma_w, [0.0, 0.5, 1.0], np.tile(sigma_w**2, (3, 1)))
     mesh, line = ax.collections
     assert mesh.get_clim() == pytest.approx((-np.log10(4), np.log10(4)))
     assert line.get_paths()[0].vertices[:, 0] == pytest.approx(1, abs=1e-6)
