@@ -13,7 +13,7 @@ BOOK_SOURCES := _config.yml _toc.yml $(shell find book src notebooks tools -type
 	-not -path '*/.ipynb_checkpoints/*' -not -path '*/__pycache__/*' -not -path '*/node_modules/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help book test browser explorables lab offline pdf epub serve notebooks check links lock robust clean
+.PHONY: help book test browser explorables learning lab offline pdf epub serve notebooks check links lock robust clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ browser: book ## test the live figures and the built pages in Chromium
 
 explorables: $(STAMP) ## build the script of the live figures from book/explorables (needs Node 20 or newer)
 	cd book/explorables && npm ci --omit-lockfile-registry-resolved && PYTHON=$(abspath $(BIN))/python npm run build
+
+learning: ## build the script of predictions and answers from book/learning (needs Node 20 or newer)
+	cd book/learning && npm ci --omit-lockfile-registry-resolved && npm run build
 
 lab: $(STAMP) ## open the notebooks in JupyterLab
 	TF_ENABLE_ONEDNN_OPTS=0 $(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks

@@ -4,7 +4,7 @@ What is expected is computed when an answer is checked; it stands nowhere in a n
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -171,6 +171,51 @@ def check(exercise: str, **answers: Any) -> str:
     )
 
 
+def exported(exercise: str) -> dict[str, dict]:
+    """Return what a page needs to judge answers by itself: what they are compared with.
+
+    Parameters
+    ----------
+    exercise : str
+        Chapter and exercise, such as "09.1".
+
+    Returns
+    -------
+    dict
+        Of each answer that is a number, an array or a function of numbers: `looks`, a list of what
+        to say and the numbers that it is said of, the right ones first; `whole`, whether they must
+        be equal; of a function its `parameters` and the `draws` that it is tried on.
+
+    Examples
+    --------
+    >>> exported("08.2")["limit"]["parameters"]
+    ['momentum']
+    """
+    table = {}
+    for key, expected in _EXPECTED.items():
+        number, name = key.split()
+        parameters = list(inspect.signature(expected).parameters)
+        draws = list(_draws(parameters))
+        if number != exercise or any(np.ndim(value) for draw in draws for value in draw):
+            continue
+        right = [expected(*draw) for draw in draws] if parameters else np.ravel(expected()).tolist()
+        with np.errstate(invalid="ignore"):
+            looks = [("right", right), *((text, f(np.array(right))) for text, f in _LOOKS.items())]
+        table[name] = {
+            "looks": [(text, np.asarray(numbers, float).tolist()) for text, numbers in looks],
+            "whole": isinstance(right[0], int),
+            **({"parameters": parameters, "draws": np.array(draws).tolist()} if parameters else {}),
+        }
+    return table
+
+
+def _draws(parameters: list[str]) -> Iterator[list]:
+    """Yield the values of its parameters that a function is tried on."""
+    rng = np.random.default_rng(0)
+    for _ in range(_TRIALS):
+        yield [_DRAWS.get(name, lambda rng: rng.uniform(0.1, 0.9))(rng) for name in parameters]
+
+
 def _verdict(answer: Any, expected: Callable) -> str:
     """Judge one answer."""
     parameters = list(inspect.signature(expected).parameters)
@@ -183,9 +228,8 @@ def _verdict(answer: Any, expected: Callable) -> str:
         return f"{wanted} is asked for; received {type(answer).__name__}"
     if not parameters:
         return _compare(answer, expected())
-    rng, given, right = np.random.default_rng(0), [], []
-    for _ in range(_TRIALS):
-        draw = [_DRAWS.get(name, lambda rng: rng.uniform(0.1, 0.9))(rng) for name in parameters]
+    given, right = [], []
+    for draw in _draws(parameters):
         right.append(expected(*draw))
         try:
             given.append(answer(*draw))
