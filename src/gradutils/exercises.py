@@ -108,6 +108,10 @@ _EXPECTED: dict[str, Callable] = {
     "17.2 bias": lambda: special.logit(7 / 8),
     "18.3 decades": lambda: np.log10(theory.backward_factor(_shifted("relu", _RELU_MEAN))) / 2,
     "19.1 layers": lambda: _layers(theory.chi("relu", 1.0) ** 0.5, 10 ** -_vanishing_limit()),
+    "20.1 layers": lambda: _layers(0.7, 1e-3),
+    "20.1 kept": lambda: 0.1 / (1 - 0.9 * 0.7),
+    "20.2 gamma": lambda p: (4 - 3 * p) / (4 - 2 * p),
+    "20.3 steps": lambda: 53 - 1,  # Of 53 doublings the last one ends at 1, not at 1/2.
     "21.1 e5m2": lambda: _layers(0.25, 1.000001 * 2**-17),  # Half of 2^-16 rounds to 0.
     "21.1 e4m3": lambda: _layers(0.25, 1.000001 * 2**-10),  # Half of 2^-9 rounds to 0.
     "21.2 z": lambda: -np.log(np.expm1(np.log(2) / 10_000)),
