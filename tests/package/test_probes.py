@@ -522,7 +522,7 @@ def test_ids_that_an_embedding_does_not_have():
 
 
 def test_what_an_own_loss_says_at_outputs_of_our_choice():
-    """loss = mean over all pairs of (p - y)^2, for targets 0, 2 and outputs 0 (weights 0)."""
+    """loss = mean over all pairs of (p - y)^2, for targets 0, 2; outputs near them: 0.1, 1.9."""
     model = small(layers.Dense(1, kernel_initializer="zeros"), inputs=(1,))
 
     def paired(y, p):
@@ -530,7 +530,8 @@ def test_what_an_own_loss_says_at_outputs_of_our_choice():
 
     x, y = np.ones((2, 1)), np.array([[0.0], [2.0]], "float32")
     own = probe(model, x, y, paired).own_loss
-    assert (own.rows, own.pairs, own.together) == (2, 2, 2)  # equal outputs cannot tell
+    assert own.rows == pytest.approx(0.1**2)
+    assert (own.pairs, own.together) == pytest.approx(2 * ((0.1**2 + 1.9**2) / 2,))
     assert own.at_targets == 2  # of the pairs (0, 0), (0, 2), (2, 0), (2, 2), two are off by 2
     assert probe(model, x, y).own_loss is None
 
