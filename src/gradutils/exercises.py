@@ -48,6 +48,12 @@ def _shifted(name: str, shift: float) -> tuple[Callable, Callable]:
     return (lambda h: phi(h) - shift), derivative
 
 
+def _inner_path(w: float, u: float) -> float:
+    """Return what the inner w of tanh(w tanh(w u)) adds to the derivative by w."""
+    x = np.tanh(w * u)
+    return u * (1 - x**2) * w * (1 - np.tanh(w * x) ** 2)
+
+
 def _vanishing_limit() -> float:
     from gradutils.diagnosis import THRESHOLDS  # This import loads TensorFlow, so it waits.
 
@@ -63,10 +69,13 @@ _ERF = special.erf, (lambda h: 2 / np.sqrt(np.pi) * np.exp(-(h**2)))
 _EXPECTED: dict[str, Callable] = {
     "01.1 at_0_9": lambda: _layers(0.9, 1e-6),
     "01.1 at_0_99": lambda: _layers(0.99, 1e-6),
-    "02.1 below": lambda: _layers(0.5**0.5, 2**-24),
-    "02.1 zero": lambda: _zero_after(0.5**0.5),
+    "01.1 lost": lambda: -np.expm1(np.log(0.1) / 1000),
+    "02.1 rank": lambda: 3,  # Units with equal weights in and out are one.
+    "02.1 changed": lambda: 10,  # From zeros only the last biases have a gradient.
     "02.5 chi": lambda sigma_w, a: theory.chi(_leaky(a), sigma_w, q=1.0),
     "02.5 sigma_w": lambda: theory.critical_sigma_w("leaky_relu"),
+    "03.3 w": lambda: _inner_path(1.5, 0.4),
+    "03.3 cube": lambda theta: theta**2,
     "03.4 gradient": lambda logits, label, temperature: (
         networks.cross_entropy(logits[None] / temperature, np.array([label]))[1][0] / temperature
     ),

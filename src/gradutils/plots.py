@@ -7,7 +7,7 @@ notebook can compare pictures by content.
 
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -319,6 +319,23 @@ def activation_gallery(names: Sequence[str], *, limit: float = 4.0) -> np.ndarra
     return axes.ravel()[: len(names)]
 
 
+def _histogram_values(
+    samples: Mapping[str, ArrayLike], bins: int, limits: tuple[float, float] | None
+) -> tuple[dict[str, np.ndarray], tuple[float, float]]:
+    """Return the samples, checked and flat, and the range of their histograms."""
+    if not samples:
+        raise ValueError(f"samples must hold one or more arrays; received {samples!r}")
+    _checks.positive_integers(bins=bins)
+    flat = {title: _array(f"samples[{title!r}]", v).ravel() for title, v in samples.items()}
+    _checks.finite_arrays(**{f"samples[{title!r}]": values for title, values in flat.items()})
+    limits = limits or (
+        min(v.min() for v in flat.values()), max(v.max() for v in flat.values())
+    )  # fmt: skip
+    if not -np.inf < limits[0] <= limits[1] < np.inf:
+        raise ValueError(f"limits must be finite and in order; received {limits!r}")
+    return flat, limits
+
+
 def histogram_row(
     samples: Mapping[str, ArrayLike], *, xlabel: str, bins: int = 60,
     limits: tuple[float, float] | None = None,
@@ -349,16 +366,7 @@ def histogram_row(
     >>> axes = histogram_row({"layer 1": [0.1, 0.2], "layer 2": [0.3]}, xlabel="activation")
     >>> plt.close(axes[0].figure)
     """
-    if not samples:
-        raise ValueError(f"samples must hold one or more arrays; received {samples!r}")
-    _checks.positive_integers(bins=bins)
-    flat = {title: _array(f"samples[{title!r}]", v).ravel() for title, v in samples.items()}
-    _checks.finite_arrays(**{f"samples[{title!r}]": values for title, values in flat.items()})
-    limits = limits or (
-        min(v.min() for v in flat.values()), max(v.max() for v in flat.values())
-    )  # fmt: skip
-    if not -np.inf < limits[0] <= limits[1] < np.inf:
-        raise ValueError(f"limits must be finite and in order; received {limits!r}")
+    flat, limits = _histogram_values(samples, bins, limits)
     figure, axes = plt.subplots(
         1, len(samples), figsize=WIDE, sharex=True, sharey=True, squeeze=False
     )
@@ -416,3 +424,155 @@ def phase_diagram(
     ax.set(xlabel=r"weight scale $\sigma_w$", ylabel=r"bias scale $\sigma_b$")
     ax.grid(False)
     return ax
+
+
+def diagram(
+    nodes: Mapping[str, tuple[float, float]],
+    arrows: Sequence[tuple[str, str, str]],
+    *,
+    texts: Mapping[str, str] | None = None,
+    boxes: Collection[str] = (),
+    thick: Collection[tuple[str, str]] = (),
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw a graph: named places, and arrows between them that may carry a text.
+
+    Parameters
+    ----------
+    nodes : mapping of str to (float, float)
+        Name -> place; any unit, because the axes fit themselves to the places.
+    arrows : sequence of (str, str, str)
+        (from, to, text beside the arrow); "" for none.
+    texts : mapping of str to str, optional
+        Name -> what stands at that place; the name itself by default, "" for a mere corner.
+    boxes : collection of str
+        Names that get a square frame; others get a round one.
+    thick : collection of (str, str)
+        (from, to) of arrows that are drawn with a heavy line.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ValueError
+        If there are no nodes, or something names a node that is not there.
+
+    Examples
+    --------
+    >>> ax = diagram({"w": (0, 0), "loss": (1, 0)}, [("w", "loss", "0.5")])
+    >>> plt.close(ax.figure)
+    """
+    if not nodes:
+        raise ValueError(f"nodes must hold one or more places; received {nodes!r}")
+    named = {*itertools.chain(*(arrow[:2] for arrow in arrows), *thick), *boxes, *(texts or {})}
+    if strays := sorted(named - set(nodes)):
+        raise ValueError(
+            f"arrows, texts, boxes and thick must name {sorted(nodes)}; received {strays}"
+        )
+    texts = {name: (texts or {}).get(name, name) for name in nodes}
+    ax = _axes(ax)
+    frames = {}
+    for name, (x, y) in nodes.items():
+        style = "square,pad=0.35" if name in boxes else "round,pad=0.35,rounding_size=0.8"
+        frame = {"boxstyle": style, "facecolor": "white", "edgecolor": "C3", "linewidth": 1.2}
+        frames[name] = ax.text(
+            x, y, texts[name], ha="center", va="center", zorder=3,
+            bbox=frame if texts[name] else None,
+        )  # fmt: skip
+    for start, end, text in arrows:
+        head = "-|>" if texts[end] else "-"
+        look = {
+            "arrowstyle": head, "color": "C3", "linewidth": 4 if (start, end) in thick else 1.2,
+            "mutation_scale": 14, "shrinkA": 0, "shrinkB": 0,
+            "patchA": frames[start].get_bbox_patch(), "patchB": frames[end].get_bbox_patch(),
+        }  # fmt: skip
+        ax.annotate("", nodes[end], nodes[start], arrowprops=look)
+        x, y = np.mean([nodes[start], nodes[end]], axis=0)
+        if text:
+            ax.text(
+                x, y, text, ha="center", va="center", fontsize="small",
+                bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"},
+            )  # fmt: skip
+    across, up = np.array(list(nodes.values())).T
+    ax.set(xlim=(across.min() - 0.5, across.max() + 0.5), ylim=(up.min() - 0.5, up.max() + 0.5))
+    ax.set_axis_off()
+    return ax
+
+
+def layer_histograms(
+    samples: Mapping[str, ArrayLike], *, xlabel: str, bins: int = 60,
+    limits: tuple[float, float] | None = None, ax: Axes | None = None,
+) -> Axes:  # fmt: skip
+    """Draw one histogram above another, on one range, each as high as its row.
+
+    Parameters
+    ----------
+    samples : mapping of str to array_like
+        Name of the row -> values, of any shape; the first row is the lowest.
+    xlabel : str
+    bins : int
+    limits : (float, float), optional
+        Range of the values; that of all samples by default.
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    ValueError
+        If there are no samples, one of them is empty or not finite, `bins` is not a positive
+        integer, or `limits` are not finite and in order.
+
+    Examples
+    --------
+    >>> ax = layer_histograms({"layer 1": [0.1, 0.2], "layer 2": [0.3]}, xlabel="activation")
+    >>> plt.close(ax.figure)
+    """
+    flat, limits = _histogram_values(samples, bins, limits)
+    ax = _axes(ax)
+    for row, values in enumerate(flat.values()):
+        counts, edges = np.histogram(values, bins, limits)
+        ax.stairs(
+            row + 0.9 * counts / max(1, counts.max()), edges, baseline=row, fill=True, color="C9"
+        )
+        ax.axhline(row, color="C3", linewidth=0.6)
+    ax.set(xlabel=xlabel, ylim=(-0.1, len(flat)))
+    ax.set_yticks(np.arange(len(flat)), flat)
+    ax.grid(False)
+    return ax
+
+
+def lstm_cell(*, ax: Axes | None = None) -> Axes:
+    """Draw one step of an LSTM: c_t = f c_{t-1} + i g along a heavy line, h_t = o tanh(c_t).
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Examples
+    --------
+    >>> plt.close(lstm_cell().figure)
+    """
+    gates = {"f": 1.7, "i": 3.1, "g": 4.5, "o": 5.9}
+    below = {f"below {gate}": (x, 0.0) for gate, x in gates.items()}
+    nodes = {
+        "past": (0, 3.6), "keep": (1.7, 3.6), "add": (3.8, 3.6), "fork": (7.1, 3.6),
+        "cell": (8.3, 3.6), "write": (3.8, 2.6), "tanh": (7.1, 2.4), "read": (7.1, 1.2),
+        "output": (8.3, 1.2), "input": (0, 0), **below, **{g: (x, 1.2) for g, x in gates.items()},
+    }  # fmt: skip
+    texts = {
+        "past": "$c_{t-1}$", "keep": "×", "add": "+", "cell": "$c_t$", "write": "×", "read": "×",
+        "output": "$h_t$", "input": "$h_{t-1}$\n$u_t$", **dict.fromkeys([*below, "fork"], ""),
+        **{gate: f"${gate}$\n{'tanh' if gate == 'g' else 'sigmoid'}" for gate in gates},
+    }  # fmt: skip
+    path = list(itertools.pairwise(["past", "keep", "add", "fork", "cell"]))
+    ways = [
+        ("f", "keep"), ("i", "write"), ("g", "write"), ("write", "add"), ("fork", "tanh"),
+        ("tanh", "read"), ("o", "read"), ("read", "output"),
+    ]  # fmt: skip
+    links = [*path, *itertools.pairwise(["input", *below]), *zip(below, gates, strict=True), *ways]
+    arrows = [(start, end, "") for start, end in links]
+    return diagram(nodes, arrows, texts=texts, boxes=gates, thick=path, ax=ax)

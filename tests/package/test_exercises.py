@@ -27,9 +27,10 @@ def rms_backward(h, g):
 
 #: Exercise -> right answers, from the exercises' solutions: closed forms and known numbers.
 RIGHT = {
-    "01.1": {"at_0_9": 132, "at_0_99": 1375},
-    "02.1": {"below": 49, "zero": 50},
+    "01.1": {"at_0_9": 132, "at_0_99": 1375, "lost": 0.0023},
+    "02.1": {"rank": 3, "changed": 10},
     "02.5": {"chi": lambda s, a: s**2 * (1 + a**2) / 2, "sigma_w": (2 / 1.04) ** 0.5},
+    "03.3": {"w": 0.23692, "cube": lambda theta: theta * theta},
     "03.4": {"gradient": softmax_gradient},
     "03.5": {"step_back": lambda g, slope, W: (g * slope) @ W.T + g},
     "04.1": {"s": 0.5724},

@@ -99,6 +99,51 @@ def test_histogram_row_draws_shares_on_one_range():
     assert {ax.get_xlim() for ax in axes} == {axes[0].get_xlim()}
 
 
+def test_layer_histograms_stand_one_above_another_each_as_high_as_its_row():
+    ax = plots.layer_histograms({"a": [0.0, 0.0, 1.0], "b": [2.0]}, xlabel="value", bins=2)
+    shapes = [np.max(patch.get_path().vertices[:, 1]) for patch in ax.patches]
+    assert shapes == pytest.approx([0.9, 1.9])
+    left, right = (patch.get_path().vertices[:, 0].max() for patch in ax.patches)
+    assert (left, right) == (2, 2)  # Both have the range of all values.
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["a", "b"]
+
+
+def arrows(ax):
+    """Return {(place of the start, place of the end): width of the line} of a diagram."""
+    found = [text for text in ax.texts if getattr(text, "arrow_patch", None)]
+    return {(t.xyann, t.xy): t.arrow_patch.get_linewidth() for t in found}
+
+
+def test_a_diagram_shows_its_texts_and_its_arrows():
+    ax = plots.diagram(
+        {"w": (0, 0), "x": (1, 1), "corner": (2, 1)}, [("w", "x", "0.5"), ("x", "corner", "")],
+        texts={"x": "tanh", "corner": ""}, boxes=["w"], thick=[("w", "x")],
+    )  # fmt: skip
+    assert {text.get_text(): text.get_position() for text in ax.texts if text.get_text()} == {
+        "w": (0, 0), "tanh": (1, 1), "0.5": (0.5, 0.5),
+    }  # fmt: skip
+    drawn = arrows(ax)
+    assert drawn.keys() == {((0, 0), (1, 1)), ((1, 1), (2, 1))}
+    assert drawn[(0, 0), (1, 1)] > drawn[(1, 1), (2, 1)]
+    frames = {t.get_text(): t.get_bbox_patch() for t in ax.texts[:3]}
+    assert type(frames["w"].get_boxstyle()) is not type(frames["tanh"].get_boxstyle())
+    assert frames[""] is None
+
+
+def test_the_heavy_line_of_an_lstm_runs_from_cell_to_cell_through_a_product_and_a_sum():
+    ax = plots.lstm_cell()
+    texts = {text.get_position(): text.get_text() for text in ax.texts if text.get_text()}
+    widths = arrows(ax)
+    heavy = dict(step for step, width in widths.items() if width == max(widths.values()))
+    place = next(place for place, text in texts.items() if text == "$c_{t-1}$")
+    met = [texts[place]]
+    while place in heavy:
+        place = heavy[place]
+        met.append(texts.get(place, ""))
+    assert met == ["$c_{t-1}$", "×", "+", "", "$c_t$"]
+    assert {text[:3] for text in texts.values()} >= {"$f$", "$i$", "$g$", "$o$"}
+
+
 def test_phase_diagram_centres_its_colours_and_draws_the_critical_line():
     sigma_w = np.linspace(0.5, 2, 31)
     ax = plots.phase_diagram(sigma_w, [0.0, 0.5, 1.0], np.tile(sigma_w**2, (3, 1)))
@@ -155,6 +200,10 @@ def test_fingerprint_tells_a_sine_from_a_cosine():
         (lambda: plots.histogram_row({"a": [1]}, xlabel="x", bins=0), "bins must be a positive"),
         (lambda: plots.histogram_row({"a": [1]}, xlabel="x", limits=(1, 0)),
          "limits must be finite and in order; received (1, 0)"),
+        (lambda: plots.layer_histograms({}, xlabel="x"), "samples must hold one or more arrays"),
+        (lambda: plots.diagram({}, []), "nodes must hold one or more places; received {}"),
+        (lambda: plots.diagram({"a": (0, 0)}, [("a", "b", "")]), "['a']; received ['b']"),
+        (lambda: plots.diagram({"a": (0, 0)}, [], boxes=["c"]), "['a']; received ['c']"),
         (lambda: plots.phase_diagram([1, 2], [0, 1], [[1.0, 1.0]]),
          "chi must hold shape (2, 2); received shape (1, 2)"),
         (lambda: plots.phase_diagram([1, 2], [0, 1], [[1.0, 0.0], [1.0, 1.0]]),
