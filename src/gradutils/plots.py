@@ -134,7 +134,10 @@ def _label_line_ends(ax: Axes, colors: Mapping[str, str]) -> None:
     ends = {}
     for line in ax.lines:
         label, points = str(line.get_label()), np.column_stack(line.get_data())
-        points = points[np.isfinite(points[:, 1]) & (points[:, 1] != 0)]
+        shown = np.isfinite(points[:, 1])
+        if ax.get_yscale() == "log":
+            shown &= points[:, 1] != 0
+        points = points[shown]
         if label in colors and len(points):
             ends[label] = points[-1]
     if not ends:

@@ -19,7 +19,7 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 #: Chapter -> numbers that are in its text and nowhere in its code, outputs and figures.
 WORKED_OUT = {
     "01": {"4.61", "6.91"},
-    "03": {"0.693", "10.5", "1.209"},
+    "03": {"0.693", "10.5", "1.209", "1024"},
     "04": {"2.298", "9.95", "18.8", "126", "148"},
     "06": {"0.6225", "0.2350"},
     "10": {"1,348"},
