@@ -29,6 +29,7 @@ WAYS = (
     '<button type="button" name="show-all">Show all, from now on</button></p>'
     '<p class="outcome" role="status"></p>'
 )
+RAISED = str.maketrans("−0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 COMMENT = re.compile(r"<!-- predict\n(.*?)-->", re.DOTALL)
 
 
@@ -108,10 +109,17 @@ def outcome(app, chapter, table, options):
     if "measured" in table:
         folder = Path(app.srcdir) / "notebooks"
         _, number = stored.look_up(folder, f"{chapter}:{table['measured']}")
-        attributes["data-measured"] = "".join(node.astext() for node in stored.shown(number))
+        attributes["data-measured"] = "".join(map(plain, stored.shown(number)))
         if not options:
-            attributes["data-value"] = number[0].strip()
+            attributes["data-value"] = number[0].partition(" of ")[0].replace(",", "").strip()
     return attributes
+
+
+def plain(node):
+    """Return the text of a node, with an exponent in characters of its own: 10⁻⁵."""
+    if isinstance(node, nodes.superscript):
+        return node.astext().translate(RAISED)
+    return node.astext()
 
 
 def control(table):

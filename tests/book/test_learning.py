@@ -1,5 +1,6 @@
 """Predictions: how a notebook writes one, and that the right option is nearest to the measured."""
 
+import json
 import re
 from hashlib import sha256
 from types import SimpleNamespace
@@ -44,6 +45,23 @@ def test_a_number_is_read_from_the_stored_output():
     table = {"right": 2, "measured": "points-arm-datasets-spirals-400-np:1 layer: share right"}
     measured = predictions.outcome(app, "01", table, options=3)["data-measured"]
     assert 0.5 < float(measured) < 0.9
+
+
+@pytest.mark.parametrize(
+    ("printed", "measured", "value"),
+    [
+        ("x 4.0e-13", "4.0 × 10⁻¹³", "4.0e-13"),
+        ("x 29 of 80 steps", "29 of 80", "29"),
+        ("x 1,024", "1,024", "1024"),
+    ],
+)
+def test_a_number_is_shown_as_text_and_compared_as_a_number(tmp_path, printed, measured, value):
+    cell = {"id": "cell", "cell_type": "code", "outputs": [{"text": [printed]}]}
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "notebooks" / "01_x.ipynb").write_text(json.dumps({"cells": [cell]}), "utf-8")
+    table = {"measured": "cell:x", "between": [0, 100, 1]}
+    attributes = predictions.outcome(SimpleNamespace(srcdir=tmp_path), "01", table, options=0)
+    assert attributes == {"data-measured": measured, "data-value": value}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
