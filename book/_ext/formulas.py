@@ -11,6 +11,10 @@ from sphinx.util.math import get_node_equation_number
 #: The annotation carries the TeX source: for copying, and for programs that read TeX.
 CONVERTER = LatexToMathML(annotation=True, xml_namespace=True, fancy_error=False)
 FONT = "latin-modern-math.woff2"
+#: A page from the disk may not ask in advance, and would say so on the console.
+PRELOAD = """<script>if (location.protocol !== "file:") document.head.append(Object.assign(
+  document.createElement("link"),
+  { rel: "preload", as: "font", type: "font/woff2", crossOrigin: "", href: "%s" }));</script>"""
 #: Brackets that grow, as those of \left and \right do: the others say that they may not.
 BRACKET = re.compile(r'<mo(?![^>]*stretchy="false")([^>]*)>([()\[\]{}⟨⟩⌈⌉⌊⌋])</mo>')
 BAR = re.compile(r'<mo(?![^>]*stretchy="false")([^>]*)>([|‖])</mo>')
@@ -28,9 +32,7 @@ def preload_font(app, pagename, templatename, context, doctree):
     """Let the browser fetch the font early where the page has a formula."""
     if app.builder.name == "html" and "<math " in context.get("body", ""):
         place = context["pathto"](f"_static/{FONT}", resource=True)
-        context["metatags"] = context.get("metatags", "") + (
-            f'<link rel="preload" as="font" type="font/woff2" crossorigin href="{place}"/>'
-        )
+        context["metatags"] = context.get("metatags", "") + PRELOAD % place
 
 
 def mathml(tex, is_display, page):

@@ -97,7 +97,7 @@ def test_nonsense_in_the_address_is_left_out(page, book):
     values = [
         figure.locator(f"[name={key}]").input_value() for key in ("depth", "width", "sigma_w")
     ]
-    assert values == ["100", "64", "0.8"]
+    assert values == ["100", "64", "1"]
 
 
 @pytest.mark.parametrize("name", EXPLORABLES)
@@ -164,3 +164,15 @@ def test_the_script_comes_after_the_first_paint(page, book):
         ]"""
     )
     assert script > paint
+
+
+def test_a_signal_vanishes_and_explodes_on_the_first_page(page, book):
+    page.goto(f"{book}/book/index.html")
+    page.wait_for_selector("[data-explorable=depth][data-live]")
+    figure = page.locator("[data-explorable=depth]")
+    assert figure.locator(".verdict").inner_text().startswith("Healthy")
+    for scale, word in (("0.8", "Vanishing"), ("2.5", "Exploding")):
+        figure.locator("[name=sigma_w]").fill(scale)
+        page.wait_for_function(
+            "word => document.querySelector('.verdict').textContent.startsWith(word)", arg=word
+        )

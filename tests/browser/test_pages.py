@@ -6,6 +6,7 @@ import moved
 import pytest
 
 from tests.book.built import DOCUMENTS
+from tools import ROOT
 
 CHAPTER = "notebooks/05_signal_propagation.html"
 BLOCKS = "[...document.querySelectorAll('pre, .cell_output > .output')]"
@@ -94,3 +95,14 @@ def test_formulas_have_their_font_and_brackets_as_high_as_what_they_hold(chapter
     brackets = chapter.evaluate(STRETCHED)
     assert max(height for _, height in brackets) > 1.5 * size
     assert all(width < 0.8 * size for width, _ in brackets)
+
+
+def test_a_page_from_the_disk_has_its_formulas_font_and_complains_of_nothing(browser):
+    page, said = browser.new_page(), []
+    page.on("console", lambda m: m.type in ("warning", "error") and said.append(m.text))
+    page.goto((ROOT / "_build" / "html" / CHAPTER).as_uri())
+    page.wait_for_load_state("networkidle")
+    page.evaluate("document.fonts.ready")
+    assert page.evaluate("document.fonts.check('16px \"Latin Modern Math\"', '∑')")
+    page.close()
+    assert said == []
