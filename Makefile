@@ -13,7 +13,7 @@ BOOK_SOURCES := _config.yml _toc.yml $(shell find book src notebooks tools -type
 	-not -path '*/.ipynb_checkpoints/*' -not -path '*/__pycache__/*' -not -path '*/node_modules/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help book test browser explorables learning lab offline pdf epub serve notebooks check links lock robust clean
+.PHONY: help book test browser explorables learning lab offline student pdf epub serve notebooks check links lock robust clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ lab: $(STAMP) ## open the notebooks in JupyterLab
 offline: book ## pack the HTML book into one archive that opens from the disk, below dist
 	$(BIN)/python -m tools.offline
 	$(BIN)/python -m pytest -q tests/book/test_offline.py -m built
+
+student: $(STAMP) ## pack the notebooks with empty cells in place of the solutions, below dist
+	$(BIN)/python -m tools.student
 
 pdf: $(STAMP) ## set the book on paper, below dist (needs LaTeX and poppler)
 	@for tool in xelatex latexmk pdftotext; do command -v $$tool >/dev/null \

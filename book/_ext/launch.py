@@ -1,17 +1,22 @@
-"""Sphinx extension: buttons that open a chapter on Binder and Colab.
+"""Sphinx extension: buttons that open a chapter on Binder, Colab and Kaggle, or report an error.
 
 They lead to the repository that publishes the book, as GitHub Actions names it; where there is
-none, there are no buttons. Colab knows a notebook, not the repository around it; hence copies whose
-first cell installs gradutils, in the folder `colab` beside the pages, which the workflow that
-publishes pushes to a branch of that name.
+none, there are no buttons. Colab and Kaggle know a notebook, not the repository around it; hence
+copies whose first cell installs gradutils, in the folder `colab` beside the pages, which the
+workflow that publishes pushes to a branch of that name.
 """
 
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 import nbformat
 
-LOGOS = {"Binder": "_static/images/logo_binder.svg", "Colab": "_static/images/logo_colab.png"}
+ICONS = {
+    "Binder": "_static/images/logo_binder.svg",
+    "Colab": "_static/images/logo_colab.png",
+    "Kaggle": "fab fa-kaggle",
+}
 
 
 def setup(app):
@@ -35,17 +40,28 @@ def branch():
 def places(pagename):
     """Return the name and address of each place that runs a chapter."""
     file = f"{pagename}.ipynb"
+    copy = f"https://github.com/{repository()}/blob/colab/{file}"
     return {
         "Binder": f"https://mybinder.org/v2/gh/{repository()}/{branch()}?urlpath=lab/tree/{file}",
-        "Colab": f"https://colab.research.google.com/github/{repository()}/blob/colab/{file}",
+        "Colab": copy.replace("https://github.com", "https://colab.research.google.com/github"),
+        "Kaggle": f"https://kaggle.com/kernels/welcome?src={copy}",
     }
 
 
 def add_buttons(app, pagename, templatename, context, doctree):
-    """Put a menu of these places before the other buttons of a chapter."""
-    if repository() and pagename.startswith("notebooks/"):
+    """Put a menu of these places before the other buttons of a chapter, and a report behind."""
+    if not repository():
+        return
+    title = quote(f"Error on page {pagename}")
+    report = {
+        "type": "link", "text": "Report an error on this page", "icon": "fas fa-bug",
+        "tooltip": "Report an error on this page", "label": "report-button",
+        "url": f"https://github.com/{repository()}/issues/new?template=error.yml&title={title}",
+    }  # fmt: skip
+    context["header_buttons"].append(report)
+    if pagename.startswith("notebooks/"):
         links = [
-            {"type": "link", "text": name, "tooltip": f"Run on {name}", "icon": LOGOS[name],
+            {"type": "link", "text": name, "tooltip": f"Run on {name}", "icon": ICONS[name],
              "url": url}
             for name, url in places(pagename).items()
         ]  # fmt: skip

@@ -23,7 +23,8 @@ def buttons(pagename):
     """Return the addresses of a page's buttons."""
     context = {"header_buttons": []}
     launch.add_buttons(None, pagename, "page.html", context, None)
-    return [link["url"] for menu in context["header_buttons"] for link in menu["buttons"]]
+    menus = [menu for menu in context["header_buttons"] if menu["type"] == "group"]
+    return [link["url"] for menu in menus for link in menu["buttons"]]
 
 
 def test_where_no_repository_is_known_there_are_no_buttons(tmp_path):
@@ -65,4 +66,18 @@ def test_the_copies_for_colab_install_gradutils_first_and_change_nothing_else(
         first, *rest = nbformat.read(copy, as_version=4).cells
         assert rest == nbformat.read(original, as_version=4).cells
         assert '"gradutils @ git+https://github.com/ada/gradients@0123abc"' in first.source
-    assert buttons(CHAPTER)[1].endswith("/ada/gradients/blob/colab/" + CHAPTER + ".ipynb")
+    _, *others = buttons(CHAPTER)
+    assert len(others) == 2
+    assert all(url.endswith(f"/ada/gradients/blob/colab/{CHAPTER}.ipynb") for url in others)
+
+
+def test_each_page_can_be_reported(monkeypatch):
+    monkeypatch.setenv("GITHUB_REPOSITORY", "ada/gradients")
+    context = {"header_buttons": []}
+    launch.add_buttons(None, "book/glossary", "page.html", context, None)
+    (report,) = context["header_buttons"]
+    assert report["url"].startswith(
+        "https://github.com/ada/gradients/issues/new?template=error.yml"
+    )
+    assert report["url"].endswith("glossary")
+    assert (ROOT / ".github" / "ISSUE_TEMPLATE" / "error.yml").exists()
