@@ -40,11 +40,11 @@ def _divide_by_rms() -> Normalization:
     """Divide by the root mean square over the units: dL/dh = (g - n mean(g n)) / s."""
 
     def forward(h: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        scale = np.sqrt((h**2).mean(axis=1, keepdims=True) + EPSILON)
+        scale = np.sqrt((h**2).mean(axis=-1, keepdims=True) + EPSILON)
         return h / scale, scale
 
     def backward(g: np.ndarray, n: np.ndarray, scale: np.ndarray) -> np.ndarray:
-        return (g - n * (g * n).mean(axis=1, keepdims=True)) / scale
+        return (g - n * (g * n).mean(axis=-1, keepdims=True)) / scale
 
     return Normalization(forward, backward)
 
@@ -54,6 +54,6 @@ def _divide_by_rms() -> Normalization:
 #: without centring (Zhang and Sennrich 2019).
 NORMALIZATIONS = {
     "batch": _standardize(axis=0),
-    "layer": _standardize(axis=1),
+    "layer": _standardize(axis=-1),
     "rms": _divide_by_rms(),
 }
