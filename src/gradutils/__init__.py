@@ -26,6 +26,7 @@ __all__ = [
     "recurrent",
     "remedies",
     "theory",
+    "transformers",
     "trials",
 ]
 

@@ -168,3 +168,49 @@ def adding_problem(
     markers[rows, rng.integers(0, length // 2, samples)] = 1
     markers[rows, rng.integers(length // 2, length, samples)] = 1
     return np.stack([numbers, markers], axis=-1), (numbers * markers).sum(axis=1)
+
+
+def recall(
+    samples: int, rng: np.random.Generator, *, pairs: int = 6
+) -> tuple[np.ndarray, np.ndarray]:
+    """Draw sequences of associative recall: pairs of a key and a value, then one of the keys.
+
+    Each token holds a key and a value as two one-hot vectors times 2. The keys of a sequence are
+    all different; the last token has a key and no value. The target is the value that stood beside
+    that key. Whoever ignores the keys does best to answer with the most frequent value.
+
+    Parameters
+    ----------
+    samples : int
+    rng : numpy.random.Generator
+    pairs : int
+        Number of pairs, of different keys, and of different values.
+
+    Returns
+    -------
+    x : ndarray, shape (samples, pairs + 1, 2 * pairs)
+    y : ndarray of int, shape (samples,)
+
+    Raises
+    ------
+    ValueError
+        If `samples` or `pairs` is not a positive integer, or `rng` no generator.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x, y = recall(4, np.random.default_rng(0), pairs=3)
+    >>> keys, asked = x[0, :3, :3].argmax(axis=1), x[0, 3, :3].argmax()
+    >>> bool(x[0, :3][keys == asked, 3:].argmax() == y[0])
+    True
+    """
+    _checks.positive_integers(samples=samples, pairs=pairs)
+    _checks.generators(rng=rng)
+    keys = rng.permuted(np.tile(np.arange(pairs), (samples, 1)), axis=1)
+    values = rng.integers(pairs, size=(samples, pairs))
+    asked, rows = rng.integers(pairs, size=samples), np.arange(samples)
+    x = np.zeros((samples, pairs + 1, 2 * pairs))
+    x[:, :pairs, :pairs] = 2 * np.eye(pairs)[keys]
+    x[:, :pairs, pairs:] = 2 * np.eye(pairs)[values]
+    x[rows, pairs, keys[rows, asked]] = 2
+    return x, values[rows, asked]

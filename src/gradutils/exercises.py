@@ -62,6 +62,7 @@ def _vanishing_limit() -> float:
 
 _RELU_MEAN = (2 * np.pi) ** -0.5
 _LINE = (lambda h: 3 * h), (lambda h: np.full_like(h, 3.0))
+_RELU_SQUARED = (lambda h: np.maximum(h, 0) ** 2), (lambda h: 2 * np.maximum(h, 0))
 _ERF = special.erf, (lambda h: 2 / np.sqrt(np.pi) * np.exp(-(h**2)))
 
 #: "exercise answer" -> what is expected: of a lambda without parameters the value, of one with
@@ -113,6 +114,13 @@ _EXPECTED: dict[str, Callable] = {
     "15.1 a": lambda: np.sqrt(1.1**0.01 - 1),
     "15.3 q_32": lambda: 1 + 32 / 2,
     "15.3 depth": lambda: (1 / np.arange(3, 35)).sum(),
+    "16.1 logit": lambda: 16**0.5,
+    "16.1 weight": lambda: special.softmax([4.0] + 1023 * [-4.0])[0],
+    "16.2 up": lambda: 2.0**-8,
+    "16.2 down": lambda: 2.0**-9,
+    "16.3 gain": lambda: theory.forward_gain(_RELU_SQUARED),
+    "16.3 factor": lambda: theory.backward_factor(_RELU_SQUARED),
+    "16.4 step": lambda beta_1, beta_2: (1 - beta_1**2) / (1 - beta_2**2) ** 0.5,
     "17.1 bias": lambda steps: -np.log(2 ** (1 / steps) - 1),
     "17.2 bias": lambda: special.logit(7 / 8),
     "18.3 decades": lambda: np.log10(theory.backward_factor(_shifted("relu", _RELU_MEAN))) / 2,

@@ -51,7 +51,7 @@ def _divide_by_rms() -> Normalization:
 
 #: Name -> normalisation of an array of shape (batch, units). Batch: over the samples, by unit
 #: (Ioffe and Szegedy 2015); layer: over the units, by sample (Ba et al. 2016); rms: the same
-#: without centring (Zhang and Sennrich 2019).
+#: without centring (Zhang and Sennrich 2019). The last two take any axes before the units.
 NORMALIZATIONS = {
     "batch": _standardize(axis=0),
     "layer": _standardize(axis=-1),

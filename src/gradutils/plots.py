@@ -223,6 +223,63 @@ def layer_profile(
     return ax
 
 
+def side_by_side(
+    panels: Mapping[str, Mapping[str, ArrayLike]], *, xlabel: str, colors: Mapping[str, str],
+    log: Sequence[str] = (), start: int = 0,
+) -> np.ndarray:  # fmt: skip
+    """Draw several quantities over one axis, a panel for each, with a labelled line per series.
+
+    A series has the same colour and the same dashes in every panel.
+
+    Parameters
+    ----------
+    panels : mapping of str to mapping of str to array_like, shape (points,)
+        Caption of a panel's vertical axis -> label -> values. NaN leaves a gap.
+    xlabel : str
+    colors : mapping of str to str
+        Label -> colour, for every label.
+    log : sequence of str
+        Captions of the panels with a logarithmic vertical axis.
+    start : int
+        Place of the first value on the horizontal axis.
+
+    Returns
+    -------
+    ndarray of Axes, shape (len(panels),)
+
+    Raises
+    ------
+    ValueError
+        If there is no panel, a series is not a row of numbers, or it has no colour.
+
+    Examples
+    --------
+    >>> two = {"loss": {"plain": [2.0, 1.0]}, "norm": {"plain": [3.0, 0.1]}}
+    >>> axes = side_by_side(two, xlabel="step", colors={"plain": "C0"}, log=["norm"])
+    >>> plt.close(axes[0].figure)
+    """
+    if not panels:
+        raise ValueError(f"panels must hold one or more quantities; received {panels!r}")
+    dashes = dict(zip(colors, itertools.cycle(("-", "--", "-.", ":")), strict=False))
+    lines = {
+        caption: {label: _array(f"panels[{caption!r}][{label!r}]", y, axes=1)
+                  for label, y in series.items()}
+        for caption, series in panels.items()
+    }  # fmt: skip
+    for label in {label for series in lines.values() for label in series}:
+        if label not in colors:
+            raise ValueError(f"colors must hold every label; received none for {label!r}")
+    _, axes = plt.subplots(1, len(panels), figsize=WIDE, squeeze=False)
+    for ax, (caption, series) in zip(axes[0], lines.items(), strict=True):
+        for label, y in series.items():
+            x = np.arange(start, start + len(y))
+            ax.plot(x, y, label=label, color=colors[label], linestyle=dashes[label])
+        ax.set(xlabel=xlabel, ylabel=caption, yscale="log" if caption in log else "linear")
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _label_line_ends(ax, colors)
+    return axes[0]
+
+
 def step_heatmap(
     norms: ArrayLike, *, label: str = "log10 gradient norm", xlabel: str = "training step",
     limits: tuple[float, float] | None = None, ax: Axes | None = None,

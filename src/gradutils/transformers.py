@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy import special
 
 from gradutils import _checks, activations
 from gradutils.activations import Function
@@ -175,7 +176,7 @@ class Attention:
             scales = (of_q, of_k)
         logits = q @ np.swapaxes(k, -1, -2) / np.sqrt(q.shape[-1])  # (batch, heads, tokens, tokens)
         capped = self.cap * np.tanh(logits / self.cap) if self.cap < np.inf else logits
-        attention = softmax(capped)
+        attention = special.softmax(capped, axis=-1)
         mixed = self._joined(attention @ v)
         return Attended(mixed @ self.weights[3], logits, attention, (x, q, k, v, mixed, scales))
 
@@ -546,36 +547,6 @@ class Transformer:
         if self.W_in is not None:
             weights, grad_x = [_outer(x, grad_x), *weights], grad_x @ self.W_in.T
         return Gradients(deltas, weights, [], grad_x)
-
-
-@_quiet
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """Return exp(z) / sum(exp(z)) along the last axis, of finite logits without overflow.
-
-    Parameters
-    ----------
-    logits : ndarray, shape (..., n)
-
-    Returns
-    -------
-    ndarray, shape (..., n)
-
-    Raises
-    ------
-    ValueError
-        If there are no logits.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> softmax(np.array([1000.0, 1000.0])).tolist()
-    [0.5, 0.5]
-    """
-    logits = _checks.numbers("logits", logits)
-    if logits.ndim == 0 or logits.size == 0:
-        raise ValueError(f"logits must have shape (..., n); received {logits.shape}")
-    p = np.exp(logits - logits.max(axis=-1, keepdims=True))
-    return p / p.sum(axis=-1, keepdims=True)
 
 
 def _draw(rng: np.random.Generator, fan_in: int, fan_out: int) -> np.ndarray:

@@ -64,12 +64,24 @@ def test_adding_problem_baseline(rng):
     assert ((y - 1) ** 2).mean() == pytest.approx(1 / 6, rel=5 * np.sqrt(1.4 / m))
 
 
+def test_recall_asks_for_the_value_beside_one_of_different_keys(rng):
+    x, y = datasets.recall(300, rng, pairs=5)
+    keys, values = x[:, :5, :5].argmax(axis=2), x[:, :5, 5:].argmax(axis=2)
+    assert set(np.unique(x)) == {0, 2}
+    assert (np.sort(keys, axis=1) == np.arange(5)).all()
+    assert (x[:, 5, 5:] == 0).all()
+    place = (keys == x[:, 5, :5].argmax(axis=1)[:, None]).argmax(axis=1)
+    assert (values[np.arange(300), place] == y).all()
+    assert set(y) == set(place) == set(range(5))
+
+
 @pytest.mark.parametrize(
     "draw",
     [
         lambda rng: datasets.spirals(50, rng),
         lambda rng: datasets.digits(rng).x_train,
         lambda rng: datasets.adding_problem(5, 8, rng),
+        lambda rng: datasets.recall(5, rng),
     ],
 )
 def test_a_seed_fixes_the_data(draw):
@@ -92,6 +104,8 @@ def test_a_seed_fixes_the_data(draw):
         (datasets.digits, {"test_share": 1.0}, "test_share must lie between 0 and 1"),
         (datasets.adding_problem, {"samples": 0, "length": 5}, "samples must be a positive"),
         (datasets.adding_problem, {"samples": 5, "length": 1}, "length must be at least 2; .* 1"),
+        (datasets.recall, {"samples": 0}, "samples must be a positive integer; received 0"),
+        (datasets.recall, {"samples": 5, "pairs": 2.5}, "pairs must be a positive integer"),
     ],
 )
 def test_bad_input(draw, arguments, message, rng):

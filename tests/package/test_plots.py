@@ -57,6 +57,23 @@ def test_every_activation_has_a_look_of_its_own():
     assert len(looks) == len(plots.ACTIVATION_STYLES)
 
 
+def test_panels_share_colour_and_dashes_and_skip_gaps():
+    panels = {"loss": {"a": [2, 1], "b": [3, np.nan]}, "norm": {"b": [1.0, 10.0]}}
+    axes = plots.side_by_side(
+        panels, xlabel="step", colors={"a": "C0", "b": "C1"}, log=["norm"], start=1
+    )
+    assert [(ax.get_ylabel(), ax.get_yscale()) for ax in axes] == [
+        ("loss", "linear"), ("norm", "log"),
+    ]  # fmt: skip
+    a, b = axes[0].lines
+    (again,) = axes[1].lines
+    assert a.get_xdata().tolist() == [1, 2]
+    assert (b.get_color(), b.get_linestyle()) == (again.get_color(), again.get_linestyle())
+    assert a.get_linestyle() != b.get_linestyle()
+    places = {text.get_text().strip(): text.xy for text in axes[0].texts}
+    assert places == {"a": (2, 1), "b": (1, 3)}
+
+
 def test_step_heatmap_shows_layers_upwards_and_masks_what_has_no_logarithm():
     ax = plots.step_heatmap([[1, 10, 0], [100, np.nan, np.inf]], limits=(-3, 3))
     (image,) = ax.images
@@ -189,6 +206,11 @@ def test_fingerprint_tells_a_sine_from_a_cosine():
          "theory['a'] must hold shape (1,); received shape (2,)"),
         (lambda: plots.layer_profile({"a": [1.0]}, ylabel="norm", regimes={"a": "ill"}),
          "regimes['a'] must be one of vanishing, healthy, exploding; received 'ill'"),
+        (lambda: plots.side_by_side({}, xlabel="x", colors={}), "panels must hold one or more"),
+        (lambda: plots.side_by_side({"y": {"a": [[1]]}}, xlabel="x", colors={"a": "C0"}),
+         "panels['y']['a'] must hold numbers along 1 axes"),
+        (lambda: plots.side_by_side({"y": {"a": [1]}}, xlabel="x", colors={}),
+         "colors must hold every label; received none for 'a'"),
         (lambda: plots.step_heatmap([1.0]), "norms must hold numbers along 2 axes"),
         (lambda: plots.step_heatmap(np.ones((0, 3))), "received shape (0, 3)"),
         (lambda: plots.activation_gallery([]), "names must hold one or more activations"),
