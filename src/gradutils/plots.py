@@ -250,7 +250,8 @@ def side_by_side(
     Raises
     ------
     ValueError
-        If there is no panel, a series is not a row of numbers, or it has no colour.
+        If there is no panel, a series is not a row of numbers or has no colour, or `start` is not
+        a finite number.
 
     Examples
     --------
@@ -260,6 +261,7 @@ def side_by_side(
     """
     if not panels:
         raise ValueError(f"panels must hold one or more quantities; received {panels!r}")
+    _checks.finite(start=start)
     dashes = dict(zip(colors, itertools.cycle(("-", "--", "-.", ":")), strict=False))
     lines = {
         caption: {label: _array(f"panels[{caption!r}][{label!r}]", y, axes=1)

@@ -31,6 +31,7 @@ from gradutils import (
     patients,
     plots,
     recurrent,
+    transformers,
 )
 from tests.package.test_docstrings import RAISE_NOTHING, public_callables
 
@@ -144,6 +145,10 @@ ARGUMENTS = {
     ),
     "every": whole(1, 9), "probe_every": whole(0, 9),
     "probe_data": st.sampled_from([None, (np.ones((4, 3)), np.ones((4, 2)))]),
+    "width": whole(1, 8), "heads": whole(1, 3), "hidden": whole(1, 5), "blocks": whole(1, 3),
+    "gain": real(0, 3), "cap": real(0.1, 9), "pairs": whole(1, 6), "skip_scale": real(-1, 1),
+    "placement": st.sampled_from([*transformers.PLACEMENTS, "inside", None]),
+    "parts": st.lists(st.sampled_from(["attention", "feedforward", "mlp"]), max_size=2),
     "on_alarm": st.sampled_from([None, "stop", "warn", "raise", "shout", 3, print]),
 }  # fmt: skip
 
@@ -188,6 +193,15 @@ OWN = {
     "explorables.Explorable": Case(
         {"name": st.sampled_from([*explorables.EXPLORABLES, "deep"])},
         lambda name, setting: explorables.Explorable(name, **setting),
+    ),
+    "transformers.Transformer": Case({"outputs": st.none() | whole(1, 4)}),
+    "plots.side_by_side": Case(
+        {
+            "panels": st.dictionaries(st.sampled_from(["loss", "norm"]), BY_NAME, max_size=2),
+            "colors": st.dictionaries(st.sampled_from("ab"), st.just("C1"), max_size=2),
+            "log": st.sampled_from([(), ["loss"], ["other"]]),
+            "start": whole(0, 9),
+        }
     ),
     "plots.activation_gallery": Case(also_named=("activation",)),
     "plots.histogram_row": Case(
