@@ -6,21 +6,15 @@ after `make book`; needs Node, whose npx fetches Lighthouse. Pages are served co
 hosts do. Five runs for each page; the table shows the median of each mark and of the layout shift.
 """
 
-import gzip
 import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from io import BytesIO
 from pathlib import Path
 
-from tools import ROOT
-from tools.browser import FLAGS, executable
+from tools.browser import FLAGS, executable, serving
 
 LIGHTHOUSE = "lighthouse@12"
 PAGES = [
@@ -31,26 +25,6 @@ PAGES = [
 ]
 CATEGORIES = ["performance", "accessibility", "best-practices", "seo"]
 RUNS = 5
-
-
-class Compressed(SimpleHTTPRequestHandler):
-    """Serves text compressed."""
-
-    def send_head(self):
-        """Answer with a compressed body, where the file is text."""
-        path = Path(self.translate_path(self.path))
-        if not path.is_file() or path.suffix not in (".html", ".css", ".js", ".svg"):
-            return super().send_head()
-        body = gzip.compress(path.read_bytes())
-        self.send_response(200)
-        self.send_header("Content-Type", self.guess_type(str(path)))
-        self.send_header("Content-Encoding", "gzip")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        return BytesIO(body)
-
-    def log_message(self, *_):
-        """Say nothing."""
 
 
 def marks(url, report):
@@ -75,14 +49,10 @@ def marks(url, report):
 
 def main(pages):
     """Print the table."""
-    server = ThreadingHTTPServer(
-        ("127.0.0.1", 0), partial(Compressed, directory=ROOT / "_build" / "html")
-    )
-    threading.Thread(target=server.serve_forever, daemon=True).start()
     print(f"{'page':<40}" + "".join(f"{name:>16}" for name in [*CATEGORIES, "layout shift"]))
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, serving() as book:
         for page in pages:
-            url = f"http://127.0.0.1:{server.server_port}/{page}"
+            url = f"{book}/{page}"
             runs, failed = zip(
                 *[marks(url, Path(folder) / "report.json") for _ in range(RUNS)], strict=True
             )
@@ -90,7 +60,6 @@ def main(pages):
             print(f"{page:<40}" + "".join(f"{mark:16.0f}" for mark in found) + f"{shift:16.3f}")
             for audit in sorted({audit for names in failed for audit in names}):
                 print(f"    below 0.9 in some run: {audit}")
-    server.shutdown()
 
 
 if __name__ == "__main__":

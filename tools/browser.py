@@ -1,11 +1,14 @@
 """A Chromium and a local address of the built book, for the browser tests and benchmarks."""
 
+import gzip
 import os
 import shutil
 import sys
 import threading
 from contextlib import contextmanager
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from pathlib import Path
 
 from tools import ROOT
 
@@ -28,10 +31,23 @@ def executable():
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """Serves the built book, in silence."""
+    """Serves the built book in silence, and text compressed, as web hosts do."""
 
     def __init__(self, *arguments):
         super().__init__(*arguments, directory=str(ROOT / "_build" / "html"))
+
+    def send_head(self):
+        """Answer with a compressed body, where the file is text."""
+        path = Path(self.translate_path(self.path))
+        if not path.is_file() or path.suffix not in (".html", ".css", ".js", ".svg"):
+            return super().send_head()
+        body = gzip.compress(path.read_bytes())
+        self.send_response(200)
+        self.send_header("Content-Type", self.guess_type(str(path)))
+        self.send_header("Content-Encoding", "gzip")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        return BytesIO(body)
 
     def log_message(self, *arguments):
         """Say nothing."""

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gradutils import initializers, recurrent
+from gradutils import initializers
 from gradutils.recurrent import RNN
 
 #: Largest slope of each activation, "gamma" in Pascanu, Mikolov and Bengio 2013.
@@ -18,12 +18,6 @@ def norms_over_time(W, activation, noise, seed, steps=100):
     net.W = W
     u = noise * np.random.default_rng(seed).standard_normal((steps, len(W)))
     return np.linalg.norm(net.jacobians(u), 2, axis=(1, 2))
-
-
-def of_radius(radius, n, seed):
-    """Draw a Gaussian matrix and scale it to a spectral radius."""
-    W = np.random.default_rng([seed, 1]).standard_normal((n, n))
-    return W * radius / recurrent.spectral_radius(W)
 
 
 @given(
@@ -47,24 +41,6 @@ def test_the_bound_is_sharp(activation):
     net.W = 0.9 * np.roll(np.eye(3), 1, axis=0)
     J = net.jacobians(np.zeros((30, 1)), np.ones(3))
     assert np.linalg.norm(J[-1], 2) == pytest.approx(0.9**30, rel=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("activation", "radius", "noise", "largest"),
-    [
-        ("tanh", 0.9, 0.1, 1),
-        ("tanh", 1.1, 0.5, 1),
-        ("sigmoid", 3.0, 0.1, 4),
-        ("sigmoid", 4.5, 1.0, 4),
-    ],
-)
-def test_a_singular_value_above_the_threshold_does_not_suffice_to_explode(
-    activation, radius, noise, largest
-):
-    for seed in range(5):
-        W = of_radius(radius, 64, seed)
-        assert np.linalg.norm(W, 2) > largest
-        assert norms_over_time(W, activation, noise, seed)[-1] < 1e-3
 
 
 @pytest.mark.parametrize("rate", [1.5, 2.0, 3.0])

@@ -156,8 +156,8 @@ def test_a_verdict_never_holds_the_right_number():
 
 
 def test_an_unknown_exercise_or_answer_is_refused_with_what_is_known():
-    with pytest.raises(ValueError, match=r"one of \['01.1'.*'22.3'\]; received '23.1'"):
-        exercises.check("23.1")
+    with pytest.raises(ValueError, match=r"one of \['01.1'.*\]; received '99.1'"):
+        exercises.check("99.1")
     with pytest.raises(ValueError, match=r"09.1 are named \['gain', 'factor'\]; .*\['gian'\]"):
         exercises.check("09.1", gian=3)
 

@@ -1,5 +1,4 @@
 import csv
-import runpy
 import subprocess
 import sys
 import warnings
@@ -11,7 +10,6 @@ import pytest
 import tensorflow as tf
 from keras import layers
 
-import gradutils
 from gradutils.monitor import GradientMonitor
 
 rng = np.random.default_rng(0)
@@ -734,10 +732,3 @@ def test_a_model_compiled_anew_trains_with_its_new_loss_in_a_training_step():
         with monitor.training_step(model):
             model.train_on_batch(DATA["mlp"], Y)
     assert monitor.norms[1] == pytest.approx(3 * monitor.norms[0], rel=1e-5)
-
-
-def test_importing_the_monitor_loads_no_plots(monkeypatch):
-    monkeypatch.delattr(gradutils, "plots", raising=False)
-    monkeypatch.delitem(sys.modules, "gradutils.plots", raising=False)
-    runpy.run_path(gradutils.monitor.__file__)
-    assert "gradutils.plots" not in sys.modules
