@@ -179,9 +179,7 @@ def check(exercise: str, **answers: Any) -> str:
     gain: this looks like the inverse of what is asked for
     factor: not answered yet
     """
-    known = {key.split()[0] for key in _EXPECTED}
-    if exercise not in known:
-        raise ValueError(f"exercise must be one of {sorted(known)}; received {exercise!r}")
+    _known(exercise)
     names = [key.split()[1] for key in _EXPECTED if key.startswith(f"{exercise} ")]
     if not answers.keys() <= set(names):
         raise ValueError(
@@ -190,6 +188,12 @@ def check(exercise: str, **answers: Any) -> str:
     return "\n".join(
         f"{name}: {_verdict(answers.get(name), _EXPECTED[f'{exercise} {name}'])}" for name in names
     )
+
+
+def _known(exercise: str) -> None:
+    known = {key.split()[0] for key in _EXPECTED}
+    if exercise not in known:
+        raise ValueError(f"exercise must be one of {sorted(known)}; received {exercise!r}")
 
 
 def exported(exercise: str) -> dict[str, dict]:
@@ -207,11 +211,17 @@ def exported(exercise: str) -> dict[str, dict]:
         to say and the numbers that it is said of, the right ones first; `whole`, whether they must
         be equal; of a function its `parameters` and the `draws` that it is tried on.
 
+    Raises
+    ------
+    ValueError
+        If no such exercise is known.
+
     Examples
     --------
     >>> exported("08.2")["limit"]["parameters"]
     ['momentum']
     """
+    _known(exercise)
     table = {}
     for key, expected in _EXPECTED.items():
         number, name = key.split()

@@ -519,7 +519,8 @@ def diagram(
     Raises
     ------
     ValueError
-        If there are no nodes, or something names a node that is not there.
+        If there are no nodes, a place is not two finite numbers, or something names a node that
+        is not there.
 
     Examples
     --------
@@ -528,6 +529,8 @@ def diagram(
     """
     if not nodes:
         raise ValueError(f"nodes must hold one or more places; received {nodes!r}")
+    places = _array("nodes", list(nodes.values()), shape=(len(nodes), 2))
+    _checks.finite_arrays(nodes=places)
     named = {*itertools.chain(*(arrow[:2] for arrow in arrows), *thick), *boxes, *(texts or {})}
     if strays := sorted(named - set(nodes)):
         raise ValueError(
@@ -557,7 +560,7 @@ def diagram(
                 x, y, text, ha="center", va="center", fontsize="small",
                 bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"},
             )  # fmt: skip
-    across, up = np.array(list(nodes.values())).T
+    across, up = places.T
     ax.set(xlim=(across.min() - 0.5, across.max() + 0.5), ylim=(up.min() - 0.5, up.max() + 0.5))
     ax.set_axis_off()
     return ax
@@ -609,6 +612,10 @@ def layer_histograms(
 
 def lstm_cell(*, ax: Axes | None = None) -> Axes:
     """Draw one step of an LSTM: c_t = f c_{t-1} + i g along a heavy line, h_t = o tanh(c_t).
+
+    Parameters
+    ----------
+    ax : matplotlib Axes, optional
 
     Returns
     -------

@@ -138,6 +138,8 @@ ARGUMENTS = {
         st.sampled_from("ab"), st.sampled_from([*plots.REGIMES, "fine"]), max_size=2
     ),
     "log": st.booleans(), "norms": array(4, 3), "xlabel": st.just("value"), "bins": whole(1, 20),
+    "nodes": st.dictionaries(st.sampled_from("ab"), st.tuples(real(0, 9), real(0, 9)), max_size=2),
+    "arrows": st.lists(st.tuples(*map(st.sampled_from, ("ab", "abc", ["", "0.5"]))), max_size=2),
     "names": st.lists(ACTIVATION, max_size=3), "limit": real(1, 9),
     "model": st.sampled_from([MODEL, None]), "loss_scale": st.none() | real(1, 1e4),
     "thresholds": st.none() | st.dictionaries(
@@ -165,6 +167,12 @@ class Case(NamedTuple):
 TO_A_MODEL = {
     "y": st.none() | array(4, 2),
     "loss": st.sampled_from(["mse", "cross", None, 3, keras.losses.MeanSquaredError()]),
+}
+IN_BINS = {
+    "samples": st.dictionaries(
+        st.sampled_from("ab"), arrays(float, (5,), elements=st.floats(-9, 9)), max_size=2
+    ),
+    "limits": st.sampled_from([None, (0, 1), (1, 0), (0, np.nan)]),
 }
 #: Calls with arguments that their names do not tell, or that need a line around them.
 OWN = {
@@ -204,14 +212,8 @@ OWN = {
         }
     ),
     "plots.activation_gallery": Case(also_named=("activation",)),
-    "plots.histogram_row": Case(
-        {
-            "samples": st.dictionaries(
-                st.sampled_from("ab"), arrays(float, (5,), elements=st.floats(-9, 9)), max_size=2
-            ),
-            "limits": st.sampled_from([None, (0, 1), (1, 0), (0, np.nan)]),
-        }
-    ),
+    "plots.histogram_row": Case(IN_BINS),
+    "plots.layer_histograms": Case(IN_BINS),
     "plots.phase_diagram": Case({"sigma_w": array(4), "sigma_b": array(3), "chi": array(3, 4)}),
     "probes.probe": Case(TO_A_MODEL),
     "diagnosis.diagnose": Case(TO_A_MODEL),

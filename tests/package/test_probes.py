@@ -536,6 +536,21 @@ def test_what_an_own_loss_says_at_outputs_of_our_choice():
     assert probe(model, x, y).own_loss is None
 
 
+@pytest.mark.parametrize(
+    ("loss", "units", "y", "shares"),
+    [
+        ("binary_crossentropy", 1, [[1], [0], [0], [0]], [0.75, 0.25]),
+        ("categorical_crossentropy", 2, [[1, 0], [0, 1], [0, 1], [0, 1]], [0.25, 0.75]),
+        ("sparse_categorical_crossentropy", 3, [[0], [2], [2], [2]], [0.25, 0, 0.75]),
+        ("mse", 1, [[0], [1], [1], [1]], []),
+    ],
+)
+def test_how_often_each_class_is_the_target(loss, units, y, shares, rng):
+    model = small(layers.Dense(units, "sigmoid" if units == 1 else "softmax"), loss=loss)
+    (head,) = probe(model, rng.standard_normal((4, 4)), np.array(y, "float32")).heads
+    assert head.class_shares.tolist() == shares
+
+
 @pytest.mark.parametrize(("activation", "affine"), [(None, True), ("relu", False)])
 def test_whether_the_outputs_are_an_affine_function_of_the_inputs(activation, affine, rng):
     model = small(layers.Dense(8, activation), layers.Dense(2))
