@@ -54,7 +54,7 @@ def add_buttons(app, pagename, templatename, context, doctree):
         return
     title = quote(f"Error on page {pagename}")
     report = {
-        "type": "link", "text": "Report an error on this page", "icon": "fas fa-bug",
+        "type": "link", "icon": "fas fa-bug",
         "tooltip": "Report an error on this page", "label": "report-button",
         "url": f"https://github.com/{repository()}/issues/new?template=error.yml&title={title}",
     }  # fmt: skip
