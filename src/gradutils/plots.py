@@ -557,11 +557,11 @@ def diagram(
         x, y = np.mean([nodes[start], nodes[end]], axis=0)
         if text:
             ax.text(
-                x, y, text, ha="center", va="center", fontsize="small",
+                x, y, text, ha="center", va="center",
                 bbox={"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"},
             )  # fmt: skip
     across, up = places.T
-    ax.set(xlim=(across.min() - 0.5, across.max() + 0.5), ylim=(up.min() - 0.5, up.max() + 0.5))
+    ax.set(xlim=(across.min() - 0.4, across.max() + 0.4), ylim=(up.min() - 0.4, up.max() + 0.4))
     ax.set_axis_off()
     return ax
 
