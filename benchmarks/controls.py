@@ -297,7 +297,7 @@ def depths() -> None:
         for depth in (22, 30)
         for rule in ("glorot", "he")
     }
-    search(arms, (0.003, 0.01, 0.03), samples=1348, epochs=20, momentum=0.9)
+    search(arms, (0.001, 0.003, 0.01, 0.03), samples=1348, epochs=20, momentum=0.9)
 
 
 def regularisation() -> ModuleType:
