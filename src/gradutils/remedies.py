@@ -29,7 +29,7 @@ from gradutils.probes import (
     optimizer_twin,
     probe,
 )
-from gradutils.trials import Trial, sandbox, trainer
+from gradutils.trials import Trial, gradients_of, sandbox, trainer
 
 LEAST_FALL = 0.01  # share of the loss that a model removes if it learns at all
 FASTER = 2.0  # so many times faster than without the remedy the loss has to fall
@@ -202,10 +202,12 @@ def try_remedies(
     if not rows:
         return []
     with sandbox(model) as restore:
-        run = trainer(model, optimizer_twin(model.optimizer, model.trainable_variables), loss)
-        untreated = run(batch, steps) if untreated is None else untreated
+        gradients = gradients_of(model, loss)
+        if untreated is None:
+            twin = optimizer_twin(model.optimizer, model.trainable_variables)
+            untreated = trainer(model, twin, loss, gradients)(batch, steps)
         patient = Patient(model, batch, loss, seen, ExitStack())
-        clinic = _Clinic(patient, run, untreated, restore, steps, list(checks), judge)
+        clinic = _Clinic(patient, gradients, untreated, restore, steps, list(checks), judge)
         found = [clinic.best_form((row,)) for row in rows]
         courses = _longer(clinic, [course for course in found if course is not None])
     return _without_the_silent([course.outcome for course in courses])
@@ -241,7 +243,7 @@ class _Clinic:
     """All that one course of remedies needs to be tried."""
 
     patient: Patient
-    run: Callable[[Batch, int], Trial]
+    gradients: Callable
     untreated: Trial
     restore: Callable[[], None]
     steps: int
@@ -250,7 +252,7 @@ class _Clinic:
 
     def best_form(self, rows: tuple[Remedy, ...]) -> _Course | None:
         """Try these remedies together, the last one in all its forms, and return the best."""
-        best = None
+        forms: list[tuple[float, _Course]] = []
         self.restore()
         # A remedy that the model cannot take, such as a copy of a layer without a configuration,
         # is left out.
@@ -268,18 +270,28 @@ class _Clinic:
                 if treated.rate is not None:
                     optimizer.learning_rate = treated.rate
                 course = self._take(rows, [*taken, treated], whole, run)
-                best = course if best is None or _worth(course) > _worth(best) else best
+                forms.append((treated.rate or 0.0, course))
                 again()
-        return best
+        if not forms:
+            return None
+        best = max(_worth(course) for _, course in forms)
+        # Of rates that do nearly as well, the lowest leaves room for the steps to come.
+        good = [
+            (rate, course)
+            for rate, course in forms
+            if _worth(course)[:-1] == best[:-1]
+            and _worth(course)[-1] >= min(best[-1], best[-1] / 2)
+        ]
+        return min(good or forms, key=lambda form: form[0])[1]
 
     def _trainer(self, taken: list[Treated], patient: Patient) -> tuple[Callable, Any]:
         """The function that trains the treated model, and its optimiser."""
-        if not any(t.model or t.loss or t.optimizer or t.retrace for t in taken):
-            return self.run, None
         optimizer = self.patient.model.optimizer
         for make in [t.optimizer for t in taken if t.optimizer] or [optimizer_twin]:
             optimizer = make(optimizer, patient.model.trainable_variables)
-        return trainer(patient.model, optimizer, patient.loss), optimizer
+        same = not any(t.model or t.loss or t.retrace for t in taken)
+        known = self.gradients if same else None
+        return trainer(patient.model, optimizer, patient.loss, known), optimizer
 
     def _take(
         self, rows: tuple[Remedy, ...], taken: list[Treated], patient: Patient, run: Callable
@@ -316,8 +328,9 @@ def _for(check: str, row: Remedy) -> bool:
 def _longer(clinic: _Clinic, courses: list[_Course]) -> list[_Course]:
     """Add to what does best for a check what else the treated model calls for.
 
-    That is what is still found, and another rate where the loss hardly falls. A longer course
-    stands in for the shorter one if its loss falls at least twice as fast.
+    That is what is still found, what wakes dead units where the outputs are a constant, and another
+    rate where the loss hardly falls. A longer course stands in for the shorter one if its loss
+    falls at least twice as fast, or its outputs are no constant any more.
     """
     if clinic.judge is None:
         return courses
@@ -327,12 +340,13 @@ def _longer(clinic: _Clinic, courses: list[_Course]) -> list[_Course]:
         course = max(mine, key=_worth, default=None)
         while course is not None and len(course.rows) < MOST_TOGETHER:
             best = None
-            for row in _on_top(course)[: MOST_LONGER - tried]:
+            for row in _on_top(course):
+                if tried == MOST_LONGER or (row.treat is other_rates and best is not None):
+                    break
                 tried += 1
                 longer = clinic.best_form((*course.rows, row))
-                if longer is None or not falls_faster(course.outcome.trial, longer.outcome.trial):
-                    continue
-                best = longer if best is None or _worth(longer) > _worth(best) else best
+                if longer is not None and _improves(course, longer):
+                    best = longer if best is None or _worth(longer) > _worth(best) else best
             if best is not None and best.outcome.helped:
                 courses[courses.index(course)] = best
             course = best
@@ -340,14 +354,17 @@ def _longer(clinic: _Clinic, courses: list[_Course]) -> list[_Course]:
 
 
 def _on_top(course: _Course) -> list[Remedy]:
-    """The remedies that a treated model calls for, other than those that it has had."""
+    """The remedies that a treated model calls for, other than those that it has had.
+
+    Another rate comes last, and only where the loss hardly falls.
+    """
     if course.rows[-1].treat is other_rates:
         return []
-    rows = _called_for(course.left, course.seen) if course.left and course.seen else []
+    left = set(course.left) if _alive(course) else {*course.left, "G20"}
+    rows = _called_for(left, course.seen) if course.seen else []
+    rows = [row for row in rows if row.treat is not other_rates and row not in course.rows]
     slow = fall(course.outcome.trial) < SLOW
-    rows = [row for row in rows if row.treat is not other_rates]
-    rows += [row for row in REMEDIES if slow and row.treat is other_rates]
-    return [row for row in rows if row not in course.rows]
+    return rows + [row for row in REMEDIES if slow and row.treat is other_rates]
 
 
 def _treated(patient: Patient, treated: Treated) -> Patient:
@@ -356,10 +373,24 @@ def _treated(patient: Patient, treated: Treated) -> Patient:
     return patient._replace(**{name: value for name, value in given.items() if value is not None})
 
 
-def _worth(course: _Course) -> tuple[bool, bool, float]:
-    """Whether it helps, whether the loss never rises above its start, how fast the loss falls."""
-    losses = course.outcome.trial.losses
-    return course.outcome.helped, bool(losses.max() <= losses[0]), speed(course.outcome.trial)
+def _alive(course: _Course) -> bool:
+    """Whether the outputs differ from sample to sample in the end."""
+    trial = course.outcome.trial
+    return bool(trial.output_spreads[1] >= 0.01 * trial.output_sizes[1])
+
+
+def _improves(course: _Course, longer: _Course) -> bool:
+    falls = fall(longer.outcome.trial) > 0
+    if falls and (len(longer.left) < len(course.left) or _alive(longer) > _alive(course)):
+        return True
+    return falls_faster(course.outcome.trial, longer.outcome.trial)
+
+
+def _worth(course: _Course) -> tuple[bool, bool, bool, float]:
+    """Does it help, do the outputs differ, does the loss never rise above its start; the speed."""
+    trial = course.outcome.trial
+    steady = bool(trial.losses.max() <= trial.losses[0])
+    return course.outcome.helped, _alive(course), steady, speed(trial)
 
 
 def speed(trial: Trial) -> float:

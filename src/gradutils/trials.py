@@ -196,7 +196,10 @@ def _random_states_restored() -> Iterator[None]:
 
 
 def trainer(
-    model: keras.Model, optimizer: Any, loss: Callable | str | None = None
+    model: keras.Model,
+    optimizer: Any,
+    loss: Callable | str | None = None,
+    gradients: Callable | None = None,
 ) -> Callable[[Batch, int], Trial]:
     """A function that trains a model for a few steps from the weights that it has then.
 
@@ -209,38 +212,39 @@ def trainer(
         but for a learning rate that was set since.
     loss : callable or str, optional
         As in `gradutils.probes.probe`.
+    gradients : callable, optional
+        What `gradients_of` returned for this model and loss; made by default.
 
     Returns
     -------
     callable
-        (batch, steps) -> Trial. The step is compiled at the first call; a model that no graph can
-        hold is run eagerly, as it is if it was compiled with ``run_eagerly=True``.
+        (batch, steps) -> Trial
     """
     begin = [(v, tf.identity(v.value)) for v in optimizer_state(optimizer)]
     owners = [(_path(layer), _own(layer)) for layer in model._flatten_layers()]
     owners = [(name, own) for name, own in owners if own]
-    step = _step(model, optimizer, loss)
-    steps_by_mode = [step] if model.run_eagerly else [tf.function(step, autograph=False), step]
+    slopes = gradients_of(model, loss) if gradients is None else gradients
     seeds = [s.state for layer in model._flatten_layers() for s in layer._seed_generators]
 
     def run(batch: Batch, steps: int) -> Trial:
         for variable, value in begin:
             variable.assign(value)
         seeded = [tf.identity(seed.value) for seed in seeds]
-        tensors = tf.nest.map_structure(_tensor, batch[:3])
         ends = [_inference(model, batch, loss)]
         losses, ratios, rates = [], [], []
         before = [[_array(v) for v in own] for _, own in owners]
         for _ in range(steps):
             rates.append(float(_array(optimizer.learning_rate)))
-            losses.append(float(_array(_first_that_runs(steps_by_mode, tensors))))
+            value, found = slopes(batch, optimizer.scale_loss(tf.ones(())))
+            losses.append(float(_array(value)))
+            _apply(optimizer, found, model.trainable_variables)
             after = [[_array(v) for v in own] for _, own in owners]
             ratios.append([_change(*pair) for pair in zip(before, after, strict=True)])
             before = after
         ends.append(_inference(model, batch, loss))
         for seed, value in zip(seeds, seeded, strict=True):
             seed.assign(value)
-        losses.append(float(_array(_first_that_runs(steps_by_mode, tensors))))
+        losses.append(float(_array(slopes(batch, tf.ones(()))[0])))
         inference, spreads, sizes, dead = np.array(ends).T
         return Trial(
             losses=np.array(losses),
@@ -256,31 +260,52 @@ def trainer(
     return run
 
 
-def _step(model: keras.Model, optimizer: Any, loss: Any) -> Callable:
-    """One step of `fit`, which returns the loss before it."""
-    weights = model.trainable_variables
+def gradients_of(
+    model: keras.Model, loss: Callable | str | None = None
+) -> Callable[[Batch, tf.Tensor], tuple[tf.Tensor, list]]:
+    """A function for the loss of a batch in training mode, and its gradients as `fit` has them.
 
-    def step(x: Any, y: Any, sample_weight: Any) -> tf.Tensor:
+    The optimiser's own step stays out of it: to trace that takes longer than to run it ten times.
+
+    Parameters
+    ----------
+    model, loss
+        As in `gradutils.probes.probe`.
+
+    Returns
+    -------
+    callable
+        (batch, scale) -> the loss, and the gradients of the loss times the scale, None where there
+        is none. It is compiled at the first call; a model that no graph can hold is run eagerly, as
+        it is if it was compiled with ``run_eagerly=True``.
+    """
+
+    def eager(x: Any, y: Any, sample_weight: Any, scale: tf.Tensor) -> tuple[tf.Tensor, list]:
         with tf.GradientTape() as tape:
             value, _ = _batch_loss(model, Batch(x, y, sample_weight), loss)
-            scaled = optimizer.scale_loss(value)
-        gradients = tape.gradient(scaled, [v.value for v in weights])
-        moved = [(g, v) for g, v in zip(gradients, weights, strict=True) if g is not None]
-        if moved:
-            optimizer.apply([g for g, _ in moved], [v for _, v in moved])
-        return value
+            scaled = value * tf.cast(scale, value.dtype)
+        return value, tape.gradient(scaled, [v.value for v in model.trainable_variables])
 
-    return step
+    modes: list[Callable] = (
+        [eager] if model.run_eagerly else [tf.function(eager, autograph=False), eager]
+    )
+
+    def gradients(batch: Batch, scale: tf.Tensor) -> tuple[tf.Tensor, list]:
+        tensors = tf.nest.map_structure(_tensor, batch[:3])
+        if len(modes) > 1:
+            try:
+                return modes[0](*tensors, scale)
+            except Exception:  # whatever is wrong, the eager function will say it better
+                del modes[0]
+        return modes[0](*tensors, scale)
+
+    return gradients
 
 
-def _first_that_runs(steps: list[Callable], batch: tuple) -> tf.Tensor:
-    """Run the compiled step; drop it for the eager one if no graph can hold the model."""
-    if len(steps) > 1:
-        try:
-            return steps[0](*batch)
-        except Exception:  # whatever is wrong, the eager step will say it better
-            del steps[0]
-    return steps[0](*batch)
+def _apply(optimizer: Any, gradients: list, weights: list[keras.Variable]) -> None:
+    moved = [(g, v) for g, v in zip(gradients, weights, strict=True) if g is not None]
+    if moved:
+        optimizer.apply([g for g, _ in moved], [v for _, v in moved])
 
 
 def _inference(model: keras.Model, batch: Batch, loss: Any) -> tuple[float, ...]:
