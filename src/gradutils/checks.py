@@ -1004,14 +1004,15 @@ def _step_too_small(m: Measured) -> Evidence | None:
     gradient = max(layer.gradient_norm / (layer.weight_norm or 1) for layer in layers)
     later = optimizer.later_rate / optimizer.rate if optimizer.rate else np.inf
     later = later if optimizer.later_rate else 1.0
-    unsolved = m.seen.loss >= 0.9 * m.constant if m.iterations >= 20 else not m.beats_constant
+    trained = m.iterations >= 20
+    unsolved = not trained or m.seen.loss >= 0.9 * m.constant
     if unsolved and 0 <= optimizer.later_rate < 1e-3 * optimizer.rate:
         text = (
             f"ten steps from now the schedule will have lowered the learning rate from "
             f"{optimizer.rate:.2g} to {optimizer.later_rate:.2g}, for good"
         )
         return Evidence(text, optimizer.later_rate / optimizer.rate, limit=1e-3)
-    if unsolved and m.iterations >= 20 and largest * later < 1e-8:
+    if unsolved and trained and largest * later < 1e-8:
         text = (
             f"at a learning rate of {optimizer.rate:.2g} the next update is {largest:.1g} times "
             "the weights, less than float32 can add to them"
@@ -1249,7 +1250,7 @@ CHECKS = (
     ),
     Check(
         "G19", "equal units", _equal_units, "",
-        "Units that start alike are moved alike.",
+        "Units that start as copies are moved alike: no step breaks the symmetry.",
         "Draw the weights at random: He for ReLU, Glorot for tanh; zeros suit biases only.",
         "initialization",
     ),

@@ -210,7 +210,7 @@ def try_remedies(
         clinic = _Clinic(patient, gradients, untreated, restore, steps, list(checks), judge)
         found = [clinic.best_form((row,)) for row in rows]
         courses = _longer(clinic, [course for course in found if course is not None])
-    return _without_the_silent([course.outcome for course in courses])
+    return _without_the_lesser([course.outcome for course in courses])
 
 
 def _called_for(checks: Iterable[str], seen: Probe) -> list[Remedy]:
@@ -221,12 +221,17 @@ def _called_for(checks: Iterable[str], seen: Probe) -> list[Remedy]:
     return [row for row in REMEDIES if set(row.checks) & wanted]
 
 
-def _without_the_silent(outcomes: list[Outcome]) -> list[Outcome]:
-    """What only silences a check is no advice beside what makes the loss fall much faster."""
-    clear = {check for o in outcomes if o.helped and not o.silenced for check in o.checks}
-    return [
-        replace(o, helped=False) if o.silenced and set(o.checks) <= clear else o for o in outcomes
-    ]
+def _without_the_lesser(outcomes: list[Outcome]) -> list[Outcome]:
+    """What only silences a check, or ends in a constant, is no advice beside what does more."""
+
+    def drop(outcomes: list[Outcome], lesser: Callable[[Outcome], bool]) -> list[Outcome]:
+        better = {check for o in outcomes if o.helped and not lesser(o) for check in o.checks}
+        return [
+            replace(o, helped=False) if lesser(o) and set(o.checks) <= better else o
+            for o in outcomes
+        ]
+
+    return drop(drop(outcomes, lambda o: o.silenced), lambda o: not _alive(o.trial))
 
 
 class _Course(NamedTuple):
@@ -360,7 +365,7 @@ def _on_top(course: _Course) -> list[Remedy]:
     """
     if course.rows[-1].treat is other_rates:
         return []
-    left = set(course.left) if _alive(course) else {*course.left, "G20"}
+    left = set(course.left) if _alive(course.outcome.trial) else {*course.left, "G20"}
     rows = _called_for(left, course.seen) if course.seen else []
     rows = [row for row in rows if row.treat is not other_rates and row not in course.rows]
     slow = fall(course.outcome.trial) < SLOW
@@ -373,24 +378,24 @@ def _treated(patient: Patient, treated: Treated) -> Patient:
     return patient._replace(**{name: value for name, value in given.items() if value is not None})
 
 
-def _alive(course: _Course) -> bool:
+def _alive(trial: Trial) -> bool:
     """Whether the outputs differ from sample to sample in the end."""
-    trial = course.outcome.trial
     return bool(trial.output_spreads[1] >= 0.01 * trial.output_sizes[1])
 
 
 def _improves(course: _Course, longer: _Course) -> bool:
-    falls = fall(longer.outcome.trial) > 0
-    if falls and (len(longer.left) < len(course.left) or _alive(longer) > _alive(course)):
+    before, after = course.outcome.trial, longer.outcome.trial
+    falls = fall(after) > 0
+    if falls and (len(longer.left) < len(course.left) or _alive(after) > _alive(before)):
         return True
-    return falls_faster(course.outcome.trial, longer.outcome.trial)
+    return falls_faster(before, after)
 
 
 def _worth(course: _Course) -> tuple[bool, bool, bool, float]:
     """Does it help, do the outputs differ, does the loss never rise above its start; the speed."""
     trial = course.outcome.trial
     steady = bool(trial.losses.max() <= trial.losses[0])
-    return course.outcome.helped, _alive(course), steady, speed(trial)
+    return course.outcome.helped, _alive(trial), steady, speed(trial)
 
 
 def speed(trial: Trial) -> float:
@@ -970,8 +975,8 @@ REMEDIES = (
            "judge by a metric of the rare class.",
            class_weights, falls_faster),
     Remedy("drawn weights", ("G14 outputs", "G19", "G20", "G21", "G22", "G23", "G25", "G36"),
-           "Draw the weights for the activation: He for ReLU, Glorot for tanh, orthogonal for "
-           "recurrent matrices; zeros suit biases only.",
+           "Draw the weights at random, for the activation: He for ReLU, Glorot for tanh, "
+           "orthogonal for recurrent matrices; zeros suit biases only.",
            redraw, falls_faster),
     Remedy("ReLU and He weights", ("G21", "G22"),
            "Replace sigmoid and tanh by ReLU in the hidden layers, with He weights.",

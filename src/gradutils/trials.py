@@ -8,7 +8,7 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -233,11 +233,13 @@ def trainer(
         ends = [_inference(model, batch, loss)]
         losses, ratios, rates = [], [], []
         before = [[_array(v) for v in own] for _, own in owners]
+        stepper = None
         for _ in range(steps):
-            rates.append(float(_array(optimizer.learning_rate)))
             value, found = slopes(batch, optimizer.scale_loss(tf.ones(())))
+            stepper = stepper or _stepper(optimizer, model.trainable_variables, found)
             losses.append(float(_array(value)))
-            _apply(optimizer, found, model.trainable_variables)
+            rates.append(float(_array(stepper.optimizer.learning_rate)))
+            stepper.step(found)
             after = [[_array(v) for v in own] for _, own in owners]
             ratios.append([_change(*pair) for pair in zip(before, after, strict=True)])
             before = after
@@ -302,10 +304,67 @@ def gradients_of(
     return gradients
 
 
-def _apply(optimizer: Any, gradients: list, weights: list[keras.Variable]) -> None:
-    moved = [(g, v) for g, v in zip(gradients, weights, strict=True) if g is not None]
-    if moved:
-        optimizer.apply([g for g, _ in moved], [v for _, v in moved])
+#: Optimisers that treat each number by itself, so that all weights can stand in one vector.
+_ELEMENTWISE = {
+    keras.optimizers.SGD, keras.optimizers.RMSprop, keras.optimizers.Adam, keras.optimizers.AdamW,
+    keras.optimizers.Adagrad, keras.optimizers.Adadelta, keras.optimizers.Adamax,
+    keras.optimizers.Nadam, keras.optimizers.Lion, keras.optimizers.Ftrl,
+}  # fmt: skip
+_MANY = 16  # Below so many weights, one vector saves nothing.
+
+
+class _Stepper(NamedTuple):
+    """An optimiser, and what takes its step: a function of the gradients, None where is none."""
+
+    optimizer: Any
+    step: Callable[[list], None]
+
+
+def _stepper(optimizer: Any, weights: list[keras.Variable], gradients: list) -> _Stepper:
+    def step(found: list) -> None:
+        moved = [(g, v) for g, v in zip(found, weights, strict=True) if g is not None]
+        if moved:
+            optimizer.apply([g for g, _ in moved], [v for _, v in moved])
+
+    dense = all(tf.is_tensor(g) and not isinstance(g, tf.IndexedSlices) for g in gradients)
+    fits = dense and len(weights) >= _MANY and _is_elementwise(optimizer, weights)
+    return _in_one_vector(optimizer, weights) if fits else _Stepper(optimizer, step)
+
+
+def _is_elementwise(optimizer: Any, weights: list[keras.Variable]) -> bool:
+    if type(optimizer) not in _ELEMENTWISE:
+        return False
+    by_weight = ["use_ema", "clipnorm", "gradient_accumulation_steps"]
+    by_weight += ["_exclude_from_weight_decay", "_exclude_from_weight_decay_pattern"]
+    alike = all(v.dtype == "float32" and v.constraint is None for v in weights)
+    return alike and not any(getattr(optimizer, name, None) for name in by_weight)
+
+
+def _in_one_vector(optimizer: Any, weights: list[keras.Variable]) -> _Stepper:
+    """Take the steps on all weights as one vector.
+
+    What a step costs is the dozen operations for each weight, not the numbers in it.
+    """
+    vector = keras.Variable(_flat(weights), name="weights")
+    twin = optimizer_twin(optimizer, [vector])
+    for name, theirs in vars(optimizer).items():
+        mine = vars(twin).get(name)
+        if isinstance(theirs, keras.Variable):
+            mine.assign(theirs)
+        elif isinstance(theirs, list) and len(theirs) == len(weights):
+            mine[0].assign(_flat(theirs))
+    sizes = [int(np.prod(v.shape)) for v in weights]
+
+    def step(gradients: list) -> None:
+        twin.apply([_flat(gradients)], [vector])
+        for variable, part in zip(weights, tf.split(vector.value, sizes), strict=True):
+            variable.assign(tf.reshape(part, variable.shape))
+
+    return _Stepper(twin, step)
+
+
+def _flat(tensors: list) -> tf.Tensor:
+    return tf.concat([tf.reshape(tf.convert_to_tensor(t), [-1]) for t in tensors], axis=0)
 
 
 def _inference(model: keras.Model, batch: Batch, loss: Any) -> tuple[float, ...]:

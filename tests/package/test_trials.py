@@ -66,6 +66,12 @@ class Counting(layers.Layer):
         return x
 
 
+def deep(optimizer):
+    """16 weights or more, so that the steps are taken on one vector where the optimiser allows."""
+    hidden = [layers.Dense(4, "tanh") for _ in range(8)]
+    return compiled(*hidden, layers.Dense(1), optimizer=optimizer)
+
+
 SGD, Adam = keras.optimizers.SGD, keras.optimizers.Adam
 DECAY = keras.optimizers.schedules.ExponentialDecay(0.1, 2, 0.5)
 MODELS = {
@@ -92,6 +98,10 @@ MODELS = {
     ),
     "constraint": lambda: compiled(layers.Dense(8, kernel_constraint="unit_norm"), layers.Dense(1)),
     "eager": lambda: compiled(layers.Dense(1), run_eagerly=True),
+    "many weights, Adam": lambda: deep(Adam(0.01, global_clipnorm=1.0)),
+    "many weights, SGD": lambda: deep(SGD(DECAY, momentum=0.9, nesterov=True)),
+    "many weights, Nadam": lambda: deep(keras.optimizers.Nadam(0.01, weight_decay=0.1)),
+    "many weights, clipped by weight": lambda: deep(Adam(0.01, clipnorm=0.1)),
     "recurrent": lambda: compiled(
         layers.Reshape((4, 1)), layers.LSTM(4), layers.Dense(1)
     ),
