@@ -306,7 +306,7 @@ def judged(monkeypatch, *records, outputs=1, loss=1.0, model=None, rescued=(), *
     """What `diagnose` says of these layers, and of `rescued` at a larger loss scale."""
     scales = []
 
-    def measured(*arguments, loss_scale=None):
+    def measured(*arguments, loss_scale=None, **options):
         scales.append(loss_scale)
         return Probe(loss, list(records if loss_scale is None else rescued), outputs)
 
