@@ -23,6 +23,7 @@ ITALIC = (0x210E, *range(0x1D434, 0x1D468), *range(0x1D6E2, 0x1D71C))
 #: Browsers raise a prime as a superscript, so it must look like one that is still to be raised;
 #: Firefox takes that form by itself, Chromium does not.
 PRIMES = (0x2032, 0x2033, 0x2034)
+ROOT_SIGN = 0x221A  # Browsers draw it for <msqrt>, where it stands nowhere in the text.
 OVERLINE, COMBINING_OVERLINE = 0x203E, 0x305  # only the second grows with what is under it
 NOTE = "A subset of Latin Modern Math 1.959 for the web; primes and overline take other glyphs."
 
@@ -57,7 +58,7 @@ def main():
     options = subset.Options(layout_features=["ssty"], name_IDs=["*"], hinting=False)
     options.drop_tables += ["FFTM"]
     subsetter = subset.Subsetter(options)
-    subsetter.populate(unicodes=kept | {ord(" ")})
+    subsetter.populate(unicodes=kept | {ord(" "), ROOT_SIGN})
     subsetter.subset(font)
     font.flavor = "woff2"
     font.save(TARGET)

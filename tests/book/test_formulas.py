@@ -56,7 +56,7 @@ def test_the_font_of_the_formulas_has_sizes_and_distances_for_them(font):
     assert table.MathConstants.AxisHeight.Value > 0
     stretched = set(table.MathVariants.VertGlyphCoverage.glyphs)
     glyphs = font.getBestCmap()
-    assert {glyphs[ord(bracket)] for bracket in "()[]{}|‖"} <= stretched
+    assert {glyphs[ord(bracket)] for bracket in "()[]{}|‖√"} <= stretched
 
 
 @pytest.mark.built
