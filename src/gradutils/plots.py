@@ -229,7 +229,8 @@ def side_by_side(
 ) -> np.ndarray:  # fmt: skip
     """Draw several quantities over one axis, a panel for each, with a labelled line per series.
 
-    A series has the same colour and the same dashes in every panel.
+    A series has the same colour and the same dashes in every panel. Of three panels or more only
+    the last one, whose lines should end apart, has the labels.
 
     Parameters
     ----------
@@ -277,8 +278,9 @@ def side_by_side(
             x = np.arange(start, start + len(y))
             ax.plot(x, y, label=label, color=colors[label], linestyle=dashes[label])
         ax.set(xlabel=xlabel, ylabel=caption, yscale="log" if caption in log else "linear")
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
-        _label_line_ends(ax, colors)
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=5, integer=True))
+        if len(panels) < 3 or ax is axes[0, -1]:
+            _label_line_ends(ax, colors)
     return axes[0]
 
 
