@@ -1072,4 +1072,4 @@ def _shapes(arrays: Any) -> Any:
 
 def _range(y: Any) -> str:
     arrays = [np.asarray(a) for a in keras.tree.flatten(y) if a is not None]
-    return ", ".join(f"{a.min()} to {a.max()}" for a in arrays)
+    return ", ".join(f"{a.min()} to {a.max()}" if a.size else "none" for a in arrays)

@@ -14,7 +14,7 @@ ROWS = {row.treat for row in REMEDIES}
 #: These take models and optimisers that `diagnose` has checked, or nothing that could be wrong.
 RAISE_NOTHING = {
     "diagnosis.Diagnosis.plot", "plots.lstm_cell", "probes.optimizer_state",
-    "probes.optimizer_twin", "trials.sandbox", "trials.trainer",
+    "probes.optimizer_twin", "trials.gradients_of", "trials.sandbox", "trials.trainer",
 }  # fmt: skip
 
 
