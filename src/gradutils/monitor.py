@@ -313,7 +313,8 @@ class GradientMonitor(keras.callbacks.Callback):
     the step that it spoils. The alarm names the rows of the batch that give it alone, and the
     first layer and operation where a number is not finite; `diagnosis` has the rest. This needs a
     model that calls `compute_loss` in its step, dense data, one replica, and no XLA; elsewhere
-    the alarm names the layer and the step only.
+    the alarm names the layer and the step only. XLA may simplify an undefined derivative away, as
+    that of a root of ReLU at 0: such a run has no NaN, and the monitor has nothing to ring for.
 
     A step that raises ends `fit` without `on_train_end`; the optimiser is as it was all the same,
     because it is changed during the training function's calls only.

@@ -732,3 +732,26 @@ def test_a_model_compiled_anew_trains_with_its_new_loss_in_a_training_step():
         with monitor.training_step(model):
             model.train_on_batch(DATA["mlp"], Y)
     assert monitor.norms[1] == pytest.approx(3 * monitor.norms[0], rel=1e-5)
+
+
+class _Root(layers.Layer):
+    def call(self, x):
+        return keras.ops.sqrt(keras.ops.relu(x))
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_under_xla_the_alarm_rings_where_weights_become_nan_and_nowhere_else(broken):
+    """The derivative of the root at 0 is NaN by the chain rule; XLA may find 0 instead."""
+    keras.utils.set_random_seed(0)
+    parts = [layers.Dense(4, use_bias=False), _Root(), layers.Dense(1)]
+    model = keras.Sequential([keras.Input((3,)), *parts])
+    model.compile("sgd", "mse", jit_compile=True)
+    if broken:
+        parts[0].kernel.assign(np.full((3, 4), np.nan))
+    told = []
+    monitor = GradientMonitor(on_alarm=lambda *alarm: told.append(alarm))
+    x, y = np.zeros((8, 3), "float32"), np.zeros((8, 1), "float32")
+    model.fit(x, y, verbose=0, callbacks=[monitor])
+    spoiled = any(np.isnan(weights).any() for weights in model.get_weights())
+    assert bool(told) == spoiled
+    assert spoiled or not broken
