@@ -379,7 +379,6 @@ GOOD = {"x": np.ones((2, 4)), "y": np.ones((2, 1))}
         ({"x": np.ones((2, 5))}, r"x must fit the model; received shapes \[\(2, 5\)\]"),
         ({"y": np.ones((2, 3, 5))}, r"y must fit .* \[\(2, 3, 5\)\] and \[\(2, 1\)\]"),
         ({"y": np.ones((3, 1))}, r"x and y must hold as many samples"),
-        ({"y": np.ones((2, 0))}, r"y must fit .* \[\(2, 0\)\] .*, labels none"),
         ({"x": np.ones((0, 4)), "y": np.ones((0, 1))}, r"one or more; received \{0\}"),
         ({"x": np.full((2, 4), np.nan)}, "x must hold no NaN; received 8"),
         ({"y": np.array([[0.0], [np.nan]])}, "y must hold no NaN; received 1"),
@@ -394,6 +393,11 @@ GOOD = {"x": np.ones((2, 4)), "y": np.ones((2, 1))}
 def test_bad_input(changed, message):
     with pytest.raises(ValueError, match=message):
         probe(small(layers.Dense(1)), **(GOOD | changed))
+
+
+def test_targets_without_a_column():
+    with pytest.raises(ValueError, match=r"y must fit .*\[\(2, 0\)\].*, labels none"):
+        probe(small(layers.Dense(2)), np.ones((2, 4)), np.ones((2, 0)))
 
 
 def test_no_loss():
