@@ -83,3 +83,12 @@ def test_the_right_option_is_the_nearest_where_options_are_numbers(path):
             measured = float(number[0].split(" of ")[0].replace(",", "").replace("^", "e"))
             off = [abs(float(option[0].replace(",", "")) - measured) for option in options]
             assert off[table["right"] - 1] == min(off), question
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_an_option_has_no_link_since_it_becomes_a_button(path):
+    words = text(nbformat.read(path, 4).cells, "markdown")
+    for block in predictions.COMMENT.finditer(words):
+        before = words[: block.start()]
+        question = before[before.rindex("**Predict.**") :]
+        assert not [o for o in re.findall(r"^- (.+)$", question, flags=re.M) if "](" in o]
