@@ -341,8 +341,11 @@ def _longer(clinic: _Clinic, courses: list[_Course]) -> list[_Course]:
         return courses
     tried = 0
     for check in clinic.wanted:
-        mine = [course for course in courses if check in course.outcome.checks]
-        course = max(mine, key=_worth, default=None)
+        mine = [i for i, course in enumerate(courses) if check in course.outcome.checks]
+        if not mine:
+            continue
+        place = max(mine, key=lambda i: _worth(courses[i]))
+        course: _Course | None = courses[place]
         while course is not None and len(course.rows) < MOST_TOGETHER:
             best = None
             for row in _on_top(course):
@@ -353,7 +356,7 @@ def _longer(clinic: _Clinic, courses: list[_Course]) -> list[_Course]:
                 if longer is not None and _improves(course, longer):
                     best = longer if best is None or _worth(longer) > _worth(best) else best
             if best is not None and best.outcome.helped:
-                courses[courses.index(course)] = best
+                courses[place] = best
             course = best
     return courses
 
