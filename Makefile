@@ -28,7 +28,7 @@ test: $(STAMP) ## run the package's tests and recompute every number and figure 
 		--nbval --nbval-current-env -n 2 --dist loadscope --ignore tests/browser
 
 browser: book ## test the live figures and the built pages in Chromium
-	$(BIN)/python -m pytest -q tests/browser
+	$(BIN)/python -m pytest -q tests/browser -n 2 --dist loadscope
 
 explorables: $(STAMP) ## build the script of the live figures from book/explorables (needs Node 20 or newer)
 	cd book/explorables && npm ci --omit-lockfile-registry-resolved && PYTHON=$(abspath $(BIN))/python npm run build

@@ -105,8 +105,10 @@ def test_nothing_is_folded(browser, book, how):
 
 
 def test_an_address_within_a_fold_opens_it(page, book):
-    arrive(page, f"{book}/{CHAPTER}#fig-01-weight-gradients")
-    assert page.locator("#fig-01-weight-gradients").is_visible()
+    page.goto(f"{book}/{CHAPTER}")
+    name = page.locator(".after-predict figure[id]").first.get_attribute("id")
+    arrive(page, f"{book}/{CHAPTER}?#{name}")
+    assert page.locator(f"#{name}").is_visible()
     assert page.locator(".after-predict:not([hidden])").count() == 1
 
 
@@ -125,10 +127,8 @@ def test_an_answer_is_judged_and_kept(chapter):
     form.locator("[name=at_0_9]").fill("132")
     form.locator("[name=at_0_99]").fill("2 * 1375")
     form.locator("[name=at_0_99]").press("Enter")
-    assert form.locator("output").all_inner_texts() == [
-        "right",
-        "this looks like twice what is asked for",
-    ]
+    says = form.locator("output").all_inner_texts()
+    assert says[:2] == ["right", "this looks like twice what is asked for"]
     arrive(chapter, chapter.url)
     assert form.locator("output").all_inner_texts()[0] == "right"
     assert form.locator("[name=at_0_9]").input_value() == "132"
