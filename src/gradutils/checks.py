@@ -705,6 +705,8 @@ def _nothing_returns(m: Measured) -> Evidence | None:
             "a clipped probability has no gradient."
         )
     text = f"nothing comes back from the loss of {loss:.3g}, every gradient is 0: {where}"
+    if _constant_output(m):
+        text += "; all samples have collapsed to one output"
     return Evidence(text, loss, [last.name], remedy=remedy)
 
 
@@ -1041,8 +1043,9 @@ def _negative_rate(m: Measured) -> Evidence | None:
 def _train_and_inference(m: Measured) -> Evidence | None:
     if m.iterations < 10 or not m.seen.loss > 0:
         return None
-    if m.constant <= m.limits["solved"]:  # all targets are alike: any small loss is far above 0
-        return None
+    targets = [head.targets for head in m.seen.heads if head.targets is not None]
+    if any(np.all(given == given[:1]) for given in targets):
+        return None  # All targets are alike, and a loss near 0 has many small multiples.
     ratio = m.seen.inference_loss / m.seen.loss
     enough = np.nan_to_num(m.constant)
     if not ratio >= m.limits["train and inference"] or m.seen.inference_loss < enough:
