@@ -4,6 +4,8 @@ import re
 
 #: Number, title and difficulty of an exercise, in its heading.
 EXERCISE = re.compile(r"### Exercise (\d+): (.+) \((\w+)\)$", flags=re.M)
+#: Chapter and number of an exercise, and its answers, in a cell that judges them.
+CHECK = re.compile(r'exercises\.check\("(\d+\.\d+)", (.*)\)\)')
 _CODE = re.compile(r"^(```+|~~~+).*?^\1", flags=re.M | re.S)
 
 

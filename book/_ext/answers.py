@@ -12,8 +12,7 @@ from itertools import cycle
 from docutils import nodes
 
 from gradutils import exercises
-
-CHECK = re.compile(r'exercises\.check\("([\d.]+)", (.*)\)\)')
+from tools.lessons import CHECK
 
 
 def setup(app):

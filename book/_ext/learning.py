@@ -7,9 +7,10 @@ import html
 import json
 import re
 
-from answers import CHECK
 from lists import HEADING, FromNotebooks, text
-from predictions import COMMENT, identity, settings
+from predictions import identity, written
+
+from tools.lessons import CHECK
 
 #: Before the first paint, so that nothing moves: whether predictions fold what follows them, and
 #: which of them are open, since the reader has made them.
@@ -63,13 +64,11 @@ def counts(file, cells):
     """Return title, predictions and answers of a chapter."""
     words = text(cells, "markdown")
     predictions = []
-    for block in COMMENT.finditer(words):
-        before = words[: block.start()]
-        question = before[before.rindex("**Predict.**") :].replace("*", "")
-        options = (
-            len(re.findall(r"^- ", question, flags=re.M)) if "right" in settings(block[0]) else 0
+    for question, table in written(words):
+        options = len(re.findall(r"^- ", question, flags=re.M)) if "right" in table else 0
+        predictions.append(
+            {"id": identity(file[:2], question.replace("*", "")), "options": options}
         )
-        predictions.append({"id": identity(file[:2], question), "options": options})
     answers = [
         f"{number} {name}"
         for number, names in CHECK.findall(text(cells, "code"))

@@ -13,7 +13,7 @@ from myst_parser.mdit_to_docutils.base import default_slugify
 from sphinx.util.docutils import SphinxDirective
 
 from tools import ROOT
-from tools.lessons import EXERCISE, term_anchor, without_code
+from tools.lessons import CHECK, EXERCISE, term_anchor, without_code
 
 HEADING = re.compile(r"^(#{1,3}) (.+)$", flags=re.M)
 TERM = r"\]\(\.\./book/glossary\.md#(term-[\w.-]+)\)"
@@ -49,7 +49,7 @@ class ExerciseList(FromNotebooks):
     def markdown(self, chapters):
         """Yield the lines of one table per chapter."""
         for file, cells in chapters.items():
-            checks = re.findall(r'exercises\.check\("\d+\.(\d+)"', text(cells, "code"))
+            checks = [key.split(".")[1] for key, _ in CHECK.findall(text(cells, "code"))]
             title = HEADING.search(text(cells, "markdown"))[2]
             yield from (
                 f"**{int(file[:2])}** [{title}](../notebooks/{file})",

@@ -52,6 +52,13 @@ def settings(text):
     return yaml.safe_load(found[1]) if found else None
 
 
+def written(words):
+    """Yield the question, with its options, and the table of each prediction in Markdown."""
+    for comment in COMMENT.finditer(words):
+        before = words[: comment.start()]
+        yield before[before.rindex("**Predict.**") :], settings(comment[0])
+
+
 def identity(chapter, question):
     """Return the id of a prediction: its chapter and the first words of its question.
 
@@ -71,9 +78,9 @@ def fold(app, doctree, docname):
         parent, chapter = comment.parent, Path(docname).name[:2]
         end = parent.index(comment)
         start = max((i for i in range(end) if asks(parent[i])), default=None)
-        if start is None or app.builder.name != "html":
-            if start is None:
-                raise ExtensionError(f"{docname}: no **Predict.** stands before {comment.astext()}")
+        if start is None:
+            raise ExtensionError(f"{docname}: no **Predict.** stands before {comment.astext()}")
+        if app.builder.name != "html":
             continue
         options = [node for node in parent[start:end] if isinstance(node, nodes.bullet_list)]
         attributes = outcome(app, chapter, table, sum(map(len, options)))

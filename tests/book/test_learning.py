@@ -73,10 +73,7 @@ def test_each_prediction_of_a_chapter_has_a_name_of_its_own(path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_the_right_option_is_the_nearest_where_options_are_numbers(path):
     words = text(nbformat.read(path, 4).cells, "markdown")
-    for block in predictions.COMMENT.finditer(words):
-        table = predictions.settings(block[0])
-        before = words[: block.start()]
-        question = before[before.rindex("**Predict.**") :]
+    for question, table in predictions.written(words):
         options = [NUMBER.fullmatch(o) for o in re.findall(r"^- (.+)$", question, flags=re.M)]
         if "measured" in table and options and all(options):
             _, number = stored.look_up(path.parent, f"{path.name[:2]}:{table['measured']}")
@@ -88,7 +85,5 @@ def test_the_right_option_is_the_nearest_where_options_are_numbers(path):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_an_option_has_no_link_since_it_becomes_a_button(path):
     words = text(nbformat.read(path, 4).cells, "markdown")
-    for block in predictions.COMMENT.finditer(words):
-        before = words[: block.start()]
-        question = before[before.rindex("**Predict.**") :]
+    for question, _ in predictions.written(words):
         assert not [o for o in re.findall(r"^- (.+)$", question, flags=re.M) if "](" in o]
