@@ -110,6 +110,18 @@ def numbers(name: str, value: Any, dtype: DTypeLike | None = None) -> np.ndarray
     return array
 
 
+def gradient(
+    name: str, value: Any, output: np.ndarray, dtype: DTypeLike | None = float
+) -> np.ndarray:
+    """Return the derivative with respect to an output as an array, which has the output's shape."""
+    array = numbers(name, value, dtype)
+    if array.shape != output.shape:
+        raise ValueError(
+            f"{name} must have the output's shape {output.shape}; received {array.shape}"
+        )
+    return array
+
+
 def finite_arrays(**arrays: np.ndarray) -> None:
     """Refuse an array that holds NaN or inf."""
     for name, array in arrays.items():

@@ -236,12 +236,9 @@ class MLP:
         >>> [g.shape for g in gradients.weights]
         [(2, 3), (3, 1)]
         """
-        delta = self._stored(_checks.numbers("grad_output", grad_output, self.dtype))
-        if delta.shape != signals.output.shape:
-            raise ValueError(
-                f"grad_output must have the output's shape {signals.output.shape}; "
-                f"received {delta.shape}"
-            )
+        delta = self._stored(
+            _checks.gradient("grad_output", grad_output, signals.output, self.dtype)
+        )
         deltas = [delta]
         for layer in range(len(self.weights) - 1, 0, -1):
             deltas.insert(0, self._pulled_back(signals, layer, deltas[0]))

@@ -181,12 +181,7 @@ class RNN:
         >>> gradients.delta.shape, [g.shape for g in gradients.weights]
         ((5, 7, 3), [(2, 3), (3, 3), (3, 1)])
         """
-        grad_output = _checks.numbers("grad_output", grad_output, float)
-        if grad_output.shape != run.output.shape:
-            raise ValueError(
-                f"grad_output must have the output's shape {run.output.shape}; "
-                f"received {grad_output.shape}"
-            )
+        grad_output = _checks.gradient("grad_output", grad_output, run.output)
         slope = self.activation.derivative(run.pre)
         delta = np.empty_like(run.pre)
         signal = grad_output @ self.V.T  # dL/dx_T, (batch, units)

@@ -211,7 +211,7 @@ class Attention:
         True
         """
         x, q, k, v, mixed, scales = seen.rest
-        grad = _like("grad", grad, seen.output)
+        grad = _checks.gradient("grad", grad, seen.output)
         W_q, W_k, W_v, W_o = self.weights
         a, grad_mixed = seen.attention, self._split(grad @ W_o.T)
         grad_a = grad_mixed @ np.swapaxes(v, -1, -2)
@@ -343,7 +343,7 @@ class FeedForward:
         True
         """
         x, u, phi, g = seen.rest
-        grad = _like("grad", grad, seen.output)
+        grad = _checks.gradient("grad", grad, seen.output)
         *gate, U, V = self.weights
         grad_hidden = grad @ V.T
         grad_u = grad_hidden * g * self.activation.derivative(u)
@@ -530,7 +530,7 @@ class Transformer:
         (5, 12, (3, 4, 8))
         """
         x, norms, last_stream, last = run.rest
-        grad = _like("grad_output", grad_output, run.output)
+        grad = _checks.gradient("grad_output", grad_output, run.output)
         weights: list[np.ndarray] = []
         if self.W_out is not None:
             weights, g = [last_stream[:, -1].T @ grad], np.zeros_like(last_stream)
@@ -576,12 +576,3 @@ def _tokens(x: np.ndarray, width: int) -> np.ndarray:
     if x.ndim != 3 or 0 in x.shape or x.shape[2] != width:
         raise ValueError(f"x must have shape (batch, tokens, {width}); received {x.shape}")
     return x
-
-
-def _like(name: str, grad: np.ndarray, output: np.ndarray) -> np.ndarray:
-    grad = _checks.numbers(name, grad, np.float64)
-    if grad.shape != output.shape:
-        raise ValueError(
-            f"{name} must have the output's shape {output.shape}; received {grad.shape}"
-        )
-    return grad
