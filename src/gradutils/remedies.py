@@ -14,7 +14,7 @@ import numpy as np
 
 from gradutils import _checks
 from gradutils._keras import keras, tf
-from gradutils.checks import over_layers
+from gradutils.checks import THRESHOLDS, over_layers
 from gradutils.probes import (
     Batch,
     Probe,
@@ -31,12 +31,14 @@ from gradutils.probes import (
 )
 from gradutils.trials import Trial, gradients_of, sandbox, trainer
 
-LEAST_FALL = 0.01  # share of the loss that a model removes if it learns at all
+LEAST_FALL = THRESHOLDS["no progress"].limit  # a model removes as much if it learns at all
 FASTER = 2.0  # so many times faster than without the remedy the loss has to fall
 SLOW = 0.05  # share of the loss up to which a treated model may need another rate as well
 MOST_TOGETHER = 3  # remedies in one course
 MOST_LONGER = 8  # courses of several remedies that are tried in all
 LEAST_RISE = 1.5  # the factor between losses of inference and training that is no fault
+FAR_ROWS = 5.0  # a row's loss over the median of all, from which the row is dropped
+FAR_SCALE = 10 ** THRESHOLDS["data scale, plain steps"].limit  # of targets, or one over it
 
 #: What a model raises that cannot take a remedy.
 UNFIT = (ValueError, TypeError, NotImplementedError, tf.errors.OpError)
@@ -285,7 +287,7 @@ class _Clinic:
             (rate, course)
             for rate, course in forms
             if _worth(course)[:-1] == best[:-1]
-            and _worth(course)[-1] >= min(best[-1], best[-1] / 2)
+            and _worth(course)[-1] >= min(best[-1], best[-1] / FASTER)
         ]
         return min(good or forms, key=lambda form: form[0])[1]
 
@@ -383,7 +385,8 @@ def _treated(patient: Patient, treated: Treated) -> Patient:
 
 def _alive(trial: Trial) -> bool:
     """Whether the outputs differ from sample to sample in the end."""
-    return bool(trial.output_spreads[1] >= 0.01 * trial.output_sizes[1])
+    least = THRESHOLDS["constant output"].limit
+    return bool(trial.output_spreads[1] >= least * trial.output_sizes[1])
 
 
 def _improves(course: _Course, longer: _Course) -> bool:
@@ -676,7 +679,7 @@ def _standard(array: Any, far: bool = False) -> np.ndarray:
     mean, std = values.mean(axis=axes), values.std(axis=axes)
     if far:
         rms = np.sqrt(mean**2 + std**2)
-        near = (rms < 10) & (rms > 0.1)
+        near = (rms < FAR_SCALE) & (rms > 1 / FAR_SCALE)
         mean, std = np.where(near, 0.0, mean), np.where(near, 1.0, std)
     return ((values - mean) / np.where(std > 0, std, 1.0)).astype(kind)
 
@@ -837,9 +840,11 @@ def drop_rows(patient: Patient) -> Iterator[Treated]:
     """The batch without the rows whose loss is not finite or far above the median."""
     losses = patient.seen.heads[0].sample_losses if len(patient.seen.heads) == 1 else np.empty(0)
     rows = len(keras.tree.flatten(patient.batch.x)[0])
+    if len(losses) != rows:
+        return
     with np.errstate(invalid="ignore"):
-        good = np.isfinite(losses) & (losses <= 5 * np.nanmedian(losses)) if losses.size else losses
-    if len(good) == rows and 0 < good.sum() < rows:
+        good = np.isfinite(losses) & (losses <= FAR_ROWS * np.nanmedian(losses))
+    if 0 < good.sum() < rows:
         kept = keras.tree.map_structure(
             lambda a: None if a is None else np.asarray(a)[good],
             {name: getattr(patient.batch, name) for name in ("x", "y", "sample_weight")},
