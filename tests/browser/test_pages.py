@@ -1,9 +1,11 @@
 """What the pages do in a browser: blocks that scroll, colours, the search, formulas."""
 
 import re
+from io import BytesIO
 
 import moved
 import pytest
+from PIL import Image
 
 from tests.book.built import DOCUMENTS
 from tools import ROOT
@@ -57,6 +59,57 @@ def test_no_page_is_wider_than_a_phone(browser, book):
             wide[document] = width
     page.close()
     assert wide == {}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_shadow_lies_where_code_is_cut_off_and_nowhere_else(browser, book, scheme):
+    page = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme=scheme)
+    page.goto(f"{book}/{CHAPTER}")
+    long = [code for code in page.locator(".cell_input pre").all() if code.evaluate(CUT)]
+    for scroll, left, right in [(0, False, True), (80, True, True), (9999, True, False)]:
+        long[0].evaluate("(code, to) => code.scrollTo({ left: to, behavior: 'instant' })", scroll)
+        assert shadows(long[0].screenshot()) == (left, right)
+    page.close()
+
+
+#: Enough of the code is cut off for it to be in the midst of its way after 80 pixels.
+CUT = "(code) => code.checkVisibility() && code.scrollWidth > code.clientWidth + 160"
+
+
+def shadows(screenshot):
+    """Whether the left and the right end of the empty lowest line differ from its middle."""
+    picture = Image.open(BytesIO(screenshot)).convert("RGB")
+    places = (2, picture.width // 2, picture.width - 3)
+    left, middle, right = (picture.getpixel((x, picture.height - 4)) for x in places)
+    return left != middle, right != middle
+
+
+#: The widest paragraph and picture, and the edges of the column and of what stands on its right.
+EDGES = """() => {
+    const boxes = (what) => [...document.querySelectorAll(what)]
+        .filter((part) => part.checkVisibility()).map((part) => part.getBoundingClientRect());
+    const [column] = boxes(".bd-article"), [list] = boxes(".bd-sidebar-secondary");
+    const most = (what, size) => Math.max(...boxes(what).map((box) => box[size]));
+    return {
+        text: most(".bd-article section > p", "width"),
+        picture: most(".cell_output img.wide", "width"),
+        right: most(".bd-article :is(p, pre, figure, .explorable)", "right"),
+        column: column.right,
+        list: list.left,
+    };
+}"""
+
+
+@pytest.mark.parametrize("width", [1280, 1440, 1920])
+def test_pictures_grow_with_the_window_and_lines_of_text_do_not(browser, book, width):
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    page.goto(f"{book}/{CHAPTER}")
+    page.get_by_role("button", name="Show all, from now on").first.click()
+    edges = page.evaluate(EDGES)
+    page.close()
+    assert edges["text"] <= 700
+    assert edges["picture"] > {1280: 0.95, 1440: 1.1, 1920: 1.3}[width] * edges["text"]
+    assert edges["right"] <= edges["column"] <= edges["list"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
