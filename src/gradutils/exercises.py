@@ -132,6 +132,8 @@ _EXPECTED: dict[str, Callable] = {
     "21.1 e5m2": lambda: _layers(0.25, 1.000001 * 2**-17),  # Half of 2^-16 rounds to 0.
     "21.1 e4m3": lambda: _layers(0.25, 1.000001 * 2**-10),  # Half of 2^-9 rounds to 0.
     "21.2 z": lambda: -np.log(np.expm1(np.log(2) / 10_000)),
+    "21.4 e4m3": lambda: 448 * 2.0**10,  # 448 / M is half of the smallest subnormal, 2^-9.
+    "21.4 e2m1": lambda: 6 * 2.0**2,  # 6 / M is half of the smallest subnormal, 1/2.
     "22.1 layers": lambda: _layers(0.8, 2**-24),
     "22.3 gain": lambda: theory.forward_gain(_shifted("sigmoid", 0.5)),
     "22.3 factor": lambda: theory.backward_factor(_shifted("sigmoid", 0.5)),

@@ -73,6 +73,7 @@ RIGHT = {
     "20.3": {"steps": 52},
     "21.1": {"e5m2": 9, "e4m3": 5},
     "21.2": {"z": 9.5768},
+    "21.4": {"e4m3": 458_752, "e2m1": 24},
     "22.1": {"layers": 75},
     "22.3": {"gain": 4.8013, "factor": 1.0336},
 }
@@ -127,6 +128,8 @@ def test_an_answer_that_is_a_twentieth_off_is_not_right(exercise):
         ("04.1", {"s": 0.6}, "too large, but near"),
         ("04.1", {"s": 0.35}, "too small"),
         ("21.2", {"z": -2.0}, "wrong sign, and another size"),
+        ("21.4", {"e4m3": 448 * 2**9}, "half of what is asked for"),
+        ("21.4", {"e2m1": 12}, "half of what is asked for"),
         ("04.4", {"exponents": [-0.6352, 0.058, 0.3648, 0.558]}, "in another order"),
         ("04.4", {"exponents": [0.558, 0.3648, 0.058, -0.6]}, "1 of 4 numbers"),
         ("04.4", {"exponents": 0.558}, r"an array of shape \(4,\) is asked for"),
