@@ -2,7 +2,7 @@
 
 import os
 
-_NEED = "gradutils.probes, gradutils.monitor and gradutils.diagnosis need Keras 3 on TensorFlow"
+_NEED = "gradutils.trials, gradutils.remedies and gradutils.monitor need Keras 3 on TensorFlow"
 _OTHERS = "The rest of gradutils needs no Keras"
 _chosen = os.environ.get("KERAS_BACKEND")
 

@@ -1,7 +1,6 @@
 """The table of checks: each row says what is looked for, by which limit, and what mends it.
 
-A check is one function of what was measured, and one row of `CHECKS`. Needs Keras 3 on TensorFlow
-(``pip install '.[keras]'``).
+A check is one function of what was measured, and one row of `CHECKS`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -10,8 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from gradutils.probes import Head, LayerRecord, Probe
-from gradutils.trials import Trial
+from gradutils._records import Head, LayerRecord, Probe, Trial
 
 
 class Threshold(NamedTuple):

@@ -1,8 +1,8 @@
 """From one probe and a look ahead to a verdict: what ails a Keras model, and what mends it.
 
 Measuring is the business of `gradutils.probes` and `gradutils.trials`, judging that of
-`gradutils.checks`; here it is put into words, JSON and a picture. Needs Keras 3 on TensorFlow
-(``pip install '.[keras]'``).
+`gradutils.checks`; here it is put into words, JSON and a picture. Needs the framework
+that the model is made with, and no other.
 """
 
 import json
@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 
-from gradutils import _checks, remedies, trials
-from gradutils._keras import keras
+from gradutils import _checks
+from gradutils._batches import one_batch
+from gradutils._outcomes import Outcome, speed
+from gradutils._records import LayerRecord, Probe, Trial
 from gradutils.checks import CHECKS, THRESHOLDS, Check, Evidence, Measured, Threshold, trunk
-from gradutils.probes import LayerRecord, Probe, _inner_optimizer, one_batch, probe
-from gradutils.remedies import Outcome, speed
-from gradutils.trials import Trial
 
 __all__ = ["CHECKS", "THRESHOLDS", "Diagnosis", "Finding", "Threshold", "diagnose"]
 
@@ -188,7 +187,7 @@ def _plain(value: Any) -> Any:
 
 
 def diagnose(
-    model: keras.Model,
+    model: Any,
     x: Any,
     y: Any = None,
     loss: Callable | str | None = None,
@@ -239,15 +238,9 @@ def diagnose(
     if look_ahead != 0:
         _checks.positive_integers(look_ahead=look_ahead)
     batch = one_batch(x, y)  # one for all, since a shuffled dataset yields another one each time
-    seen = probe(model, batch, loss=loss)
-    scale = _rescuing_scale(model, seen)
-    m = Measured(
-        seen=seen,
-        limits=limits,
-        adaptive=_is_adaptive(model),
-        trial=trials.look_ahead(model, batch, loss=loss, steps=look_ahead) if look_ahead else None,
-        rescued=probe(model, batch, loss=loss, loss_scale=scale) if scale else None,
-    )
+    from gradutils import _keras_diagnosis as kind  # This loads Keras.
+
+    m = kind.measured(model, batch, loss, limits=limits, steps=look_ahead)
     findings, notes = _judge(m)
     if findings and try_remedies and look_ahead:
 
@@ -255,11 +248,10 @@ def diagnose(
             return [found.id for found in _judge(replace(m, seen=treated, trial=trial))[0]]
 
         ids = [found.id for found in findings]
-        known: dict[str, Any] = {"judge": judge, "seen": seen, "untreated": m.trial}
-        outcomes = remedies.try_remedies(ids, model, batch, loss=loss, steps=look_ahead, **known)
+        outcomes = kind.outcomes(ids, model, batch, loss, m, steps=look_ahead, judge=judge)
         findings = [_advised(found, outcomes) for found in findings]
     verdict = findings[0].kind if findings else "healthy"
-    return Diagnosis(verdict, findings, seen.layers, seen.loss, notes, m.trial)
+    return Diagnosis(verdict, findings, m.seen.layers, m.seen.loss, notes, m.trial)
 
 
 def _advised(found: Finding, outcomes: list[Outcome]) -> Finding:
@@ -294,19 +286,6 @@ def _limits(thresholds: Mapping[str, float] | None) -> dict[str, float]:
         limits["vanishing, adaptive"] = limits["vanishing"]
         limits["vanishing, constant output"] = limits["vanishing"]
     return limits
-
-
-def _is_adaptive(model: keras.Model) -> bool:
-    optimizer = _inner_optimizer(model)
-    return optimizer is not None and not isinstance(optimizer, keras.optimizers.SGD)
-
-
-def _rescuing_scale(model: keras.Model, seen: Probe) -> float:
-    """A loss scale, a power of 2, that lifts the last layer's signal to 256; 0 without float16."""
-    half = any(layer.compute_dtype == "float16" for layer in model._flatten_layers())
-    layers = trunk(seen.layers)
-    last = layers[-1].backward if half and layers else 0.0
-    return 2.0 ** np.floor(np.log2(256 / last)) if 0 < last < np.inf else 0.0
 
 
 def _judge(m: Measured) -> tuple[list[Finding], list[Finding]]:

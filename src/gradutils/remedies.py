@@ -13,30 +13,87 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from gradutils import _checks
+from gradutils._batches import Batch, one_batch
 from gradutils._keras import keras, tf
-from gradutils.checks import THRESHOLDS, over_layers
-from gradutils.probes import (
-    Batch,
-    Probe,
-    _activation,
-    _array,
-    _check,
-    _inner_optimizer,
-    _overrides,
-    _own,
-    _path,
-    one_batch,
-    optimizer_twin,
-    probe,
+from gradutils._keras_optimizers import inner_optimizer, optimizer_twin
+from gradutils._keras_probe import (
+    activation_of,
+    as_float64,
+    check_usable,
+    overrides,
+    own_weights,
+    path_of,
 )
-from gradutils.trials import Trial, gradients_of, sandbox, trainer
+from gradutils._outcomes import (
+    FASTER,
+    LEAST_FALL,
+    LEAST_RISE,
+    Outcome,
+    closes_gap,
+    fall,
+    falls_faster,
+    speed,
+    turns_round,
+)
+from gradutils._records import Probe, Trial
+from gradutils.checks import THRESHOLDS, over_layers
+from gradutils.probes import probe
+from gradutils.trials import gradients_of, sandbox, trainer
 
-LEAST_FALL = THRESHOLDS["no progress"].limit  # a model removes as much if it learns at all
-FASTER = 2.0  # so many times faster than without the remedy the loss has to fall
+__all__ = [
+    "FAR_ROWS",
+    "FAR_SCALE",
+    "FASTER",
+    "LEAST_FALL",
+    "LEAST_RISE",
+    "MOST_LONGER",
+    "MOST_TOGETHER",
+    "RATES",
+    "REMEDIES",
+    "SLOW",
+    "UNFIT",
+    "Outcome",
+    "Patient",
+    "Remedy",
+    "Treated",
+    "class_weights",
+    "clip",
+    "closes_gap",
+    "drop_rows",
+    "epsilon",
+    "fall",
+    "falls_faster",
+    "float32",
+    "forget_bias",
+    "hidden_relu",
+    "hidden_tanh",
+    "layer_normalization",
+    "leaky_relu",
+    "less_momentum",
+    "linear_output",
+    "loss_scale",
+    "negated_loss",
+    "no_penalty",
+    "other_logits",
+    "other_rates",
+    "recurrent_tanh",
+    "redraw",
+    "relu",
+    "scale_inputs",
+    "scale_targets",
+    "shape_targets",
+    "sigmoid_output",
+    "softmax_output",
+    "speed",
+    "swap_arguments",
+    "try_remedies",
+    "turns_round",
+    "unfreeze",
+]
+
 SLOW = 0.05  # share of the loss up to which a treated model may need another rate as well
 MOST_TOGETHER = 3  # remedies in one course
 MOST_LONGER = 8  # courses of several remedies that are tried in all
-LEAST_RISE = 1.5  # the factor between losses of inference and training that is no fault
 FAR_ROWS = 5.0  # a row's loss over the median of all, from which the row is dropped
 FAR_SCALE = 10 ** THRESHOLDS["data scale, plain steps"].limit  # of targets, or one over it
 
@@ -62,38 +119,6 @@ _LOSSES_OF_LOGITS = {
     "binary_focal_crossentropy": keras.losses.BinaryFocalCrossentropy,
     "categorical_focal_crossentropy": keras.losses.CategoricalFocalCrossentropy,
 }
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one remedy.
-
-    Attributes
-    ----------
-    remedy : str
-        Name of the row of `REMEDIES`.
-    checks : list of str
-        Ids of the checks for which it was tried.
-    advice : str
-        What to do, in one sentence.
-    helped : bool
-        Whether the loss falls, and clearly faster than without the remedy, or what was measured
-        gets within its limit.
-    text : str
-        What changed, such as "with He weights: loss after 10 steps 1.9 instead of 2.30".
-    trial : gradutils.trials.Trial
-        The same training steps with the remedy.
-    silenced : bool
-        Whether it helped only in that the loss falls and the check finds nothing any more.
-    """
-
-    remedy: str
-    checks: list[str]
-    advice: str
-    helped: bool
-    text: str
-    trial: Trial
-    silenced: bool = False
 
 
 class Patient(NamedTuple):
@@ -196,7 +221,7 @@ def try_remedies(
     """
     _checks.positive_integers(steps=steps)
     batch = one_batch(x, y, batch_size)
-    _check(model, batch, loss)
+    check_usable(model, batch, loss)
     if getattr(model, "optimizer", None) is None:
         return []
     seen = probe(model, batch, loss=loss) if seen is None else seen
@@ -404,97 +429,6 @@ def _worth(course: _Course) -> tuple[bool, bool, bool, float]:
     return course.outcome.helped, _alive(trial), steady, speed(trial)
 
 
-def speed(trial: Trial) -> float:
-    """How fast the loss falls, whatever its unit: in decades over all steps.
-
-    Parameters
-    ----------
-    trial : gradutils.trials.Trial
-
-    Returns
-    -------
-    float
-        Negative if the loss grows; -inf if it leaves the finite numbers; inf if it ends at 0 or
-        below.
-    """
-    removed = fall(trial)
-    if not np.isfinite(trial.losses).all() or not np.isfinite(removed):
-        return -np.inf
-    return float(-np.log10(1 - removed)) if removed < 1 else np.inf
-
-
-def fall(trial: Trial) -> float:
-    """Share of the loss that the steps of a trial remove; negative if it grows.
-
-    Parameters
-    ----------
-    trial : gradutils.trials.Trial
-
-    Returns
-    -------
-    float
-        ``(first - last) / abs(first)``; NaN if the loss or the weights become NaN.
-    """
-    if np.isnan(trial.update_ratios).any():
-        return np.nan
-    first, last = trial.losses[0], trial.losses[-1]
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return float(np.divide(first - last, abs(first)))
-
-
-def falls_faster(untreated: Trial, trial: Trial) -> bool:
-    """Whether the loss falls by more than 1 %, and at least twice as fast as without the remedy.
-
-    Parameters
-    ----------
-    untreated, trial : gradutils.trials.Trial
-
-    Returns
-    -------
-    bool
-        False if the loss with the remedy leaves the finite numbers.
-    """
-    before, now = fall(untreated), fall(trial)
-    if not np.isfinite(trial.losses).all() or not now > LEAST_FALL:
-        return False
-    if not before > 0:  # NaN as well
-        return True
-    if max(before, now) < 1:
-        before, now = -np.log10(1 - before), -np.log10(1 - now)  # in decades
-    return now >= FASTER * before
-
-
-def turns_round(untreated: Trial, trial: Trial) -> bool:
-    """Whether a loss falls whose sign was changed, where before the steps made it grow.
-
-    Parameters
-    ----------
-    untreated, trial : gradutils.trials.Trial
-
-    Returns
-    -------
-    bool
-    """
-    return bool(fall(trial) > LEAST_FALL and fall(untreated) > 0)
-
-
-def closes_gap(untreated: Trial, trial: Trial) -> bool:
-    """Whether the loss in inference comes near that in training, or twice as near as without.
-
-    Parameters
-    ----------
-    untreated, trial : gradutils.trials.Trial
-
-    Returns
-    -------
-    bool
-    """
-    with np.errstate(divide="ignore", invalid="ignore"):
-        before = untreated.inference_losses[1] / untreated.losses[-1]
-        now = trial.inference_losses[1] / trial.losses[-1]
-    return bool(np.isfinite(now) and (now <= LEAST_RISE or now <= before / FASTER))
-
-
 def _text(
     rows: tuple[Remedy, ...],
     taken: list[Treated],
@@ -539,7 +473,7 @@ def _change(trial: Trial) -> str:
 def redraw(patient: Patient) -> Iterator[Treated]:
     """Weights drawn for each layer's activation, biases 0: He, Glorot, or LeCun for SELU."""
     for i, layer in enumerate(patient.model._flatten_layers()):
-        for variable in _own(layer):
+        for variable in own_weights(layer):
             _redraw(layer, variable, seed=i)
     yield Treated()
 
@@ -587,7 +521,7 @@ def _next_activation(layer: keras.Layer) -> str:
 
 
 def _name(layer: Any) -> str:
-    return _activation(layer) or "linear"
+    return activation_of(layer) or "linear"
 
 
 def relu(patient: Patient) -> Iterator[Treated]:
@@ -604,7 +538,9 @@ def leaky_relu(patient: Patient) -> Iterator[Treated]:
 
 def hidden_relu(patient: Patient) -> Iterator[Treated]:
     """ReLU after every hidden layer that has no activation."""
-    weighted = [layer for layer in _hidden(patient) if _own(layer) and hasattr(layer, "activation")]
+    weighted = [
+        layer for layer in _hidden(patient) if own_weights(layer) and hasattr(layer, "activation")
+    ]
     if _replaced(patient, weighted, {"linear"}, "relu"):
         yield Treated(retrace=True)
 
@@ -627,7 +563,7 @@ def layer_normalization(patient: Patient) -> Iterator[Treated]:
     found = [
         layer
         for layer in _hidden(patient)
-        if _own(layer) and _name(layer) not in ("linear", "softmax")
+        if own_weights(layer) and _name(layer) not in ("linear", "softmax")
         and not hasattr(layer, "state_size")
     ]  # fmt: skip
     for layer in found:
@@ -689,7 +625,7 @@ RATES = (1.0, 0.1, 1e-2, 1e-3, 10.0, 100.0, 1000.0)
 
 def other_rates(patient: Patient) -> Iterator[Treated]:
     """The learning rate over six decades; a negative one turned round first."""
-    rate = float(_array(patient.model.optimizer.learning_rate))
+    rate = float(as_float64(patient.model.optimizer.learning_rate))
 
     def fixed(optimizer: Any, weights: list[keras.Variable]) -> Any:
         return optimizer_twin(optimizer, weights, learning_rate=abs(rate) or 1e-3)
@@ -710,7 +646,7 @@ def forget_bias(patient: Patient) -> Iterator[Treated]:
     for layer in patient.model._flatten_layers():
         gate = {keras.layers.LSTMCell: 1, keras.layers.GRUCell: 0}.get(type(layer))
         bias = getattr(layer, "bias", None)
-        calls = counts.get(_path(layer), 0)
+        calls = counts.get(path_of(layer), 0)
         if gate is not None and bias is not None and calls > 1:
             _fill(bias, layer.units, np.log(calls), gate)
             steps = calls
@@ -721,7 +657,7 @@ def forget_bias(patient: Patient) -> Iterator[Treated]:
 
 def clip(patient: Patient) -> Iterator[Treated]:
     """Gradients clipped to a global norm of 1."""
-    inner = _inner_optimizer(patient.model)
+    inner = inner_optimizer(patient.model)
     if inner.global_clipnorm is None:
         changes = {"clipnorm": None, "clipvalue": None, "global_clipnorm": 1.0}
         yield Treated(optimizer=lambda o, w: optimizer_twin(o, w, **changes))
@@ -729,7 +665,7 @@ def clip(patient: Patient) -> Iterator[Treated]:
 
 def epsilon(patient: Patient) -> Iterator[Treated]:
     """The optimiser's epsilon at 1e-3, a number that float16 can hold."""
-    inner = _inner_optimizer(patient.model)
+    inner = inner_optimizer(patient.model)
     if getattr(inner, "epsilon", None) is not None and inner.epsilon < 1e-3:
         yield Treated(optimizer=lambda o, w: optimizer_twin(o, w, epsilon=1e-3))
 
@@ -894,7 +830,7 @@ def no_penalty(patient: Patient) -> Iterator[Treated]:
     """The regularisers of weights and activities taken away."""
     found = False
     for layer in patient.model._flatten_layers():
-        owners = [(variable, "_regularizer") for variable in _own(layer)]
+        owners = [(variable, "_regularizer") for variable in own_weights(layer)]
         for owner, name in [*owners, (layer, "activity_regularizer")]:
             if getattr(owner, name, None) is not None:
                 _set(patient.undo, owner, name, None)
@@ -906,7 +842,7 @@ def no_penalty(patient: Patient) -> Iterator[Treated]:
 def negated_loss(patient: Patient) -> Iterator[Treated]:
     """The sign of a loss of one's own changed."""
     model, loss = patient.model, patient.model.loss if patient.loss is None else patient.loss
-    if patient.loss is None and _overrides(model, "compute_loss"):
+    if patient.loss is None and overrides(model, "compute_loss"):
         compute_loss = model.compute_loss
         _set(patient.undo, model, "compute_loss", lambda *a, **k: -compute_loss(*a, **k))
         yield Treated(retrace=True, scale=True)
@@ -933,7 +869,7 @@ def _replaced(patient: Patient, found: list[keras.Layer], old: set[str], new: st
 
 def _named(model: keras.Model) -> dict[str, keras.Layer]:
     """Path -> layer, as the records of a probe name it."""
-    return {_path(layer): layer for layer in model._flatten_layers()}
+    return {path_of(layer): layer for layer in model._flatten_layers()}
 
 
 def _activate(undo: ExitStack, layer: keras.Layer, name: str) -> None:

@@ -7,72 +7,32 @@ import copy
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from gradutils import _checks
+from gradutils._batches import Batch, one_batch
 from gradutils._keras import eager_context, global_state, keras, tf
-from gradutils.probes import (
-    _RECTIFYING,
-    Batch,
-    _activation,
-    _array,
-    _batch_loss,
-    _check,
-    _dead,
-    _norm,
-    _own,
-    _path,
-    _Recorder,
-    _state,
-    one_batch,
-    optimizer_state,
-    optimizer_twin,
+from gradutils._keras_optimizers import optimizer_state, optimizer_twin
+from gradutils._keras_probe import (
+    Recorder,
+    activation_of,
+    as_float64,
+    batch_loss,
+    check_usable,
+    own_weights,
+    path_of,
+    state_of,
 )
+from gradutils._measures import RECTIFYING, dead, norm
+from gradutils._records import Trial
+
+__all__ = ["Trial", "gradients_of", "look_ahead", "sandbox", "trainer"]
 
 _GLOBAL_SEEDS = "global_seed_generator"  # Keras' names for the parts of its global state
 _NAME_COUNTERS = "object_name_uids"
 _NAME_SCOPES = "name_scope_stack"
-
-
-@dataclass(frozen=True)
-class Trial:
-    """What a few training steps on one batch did.
-
-    Attributes
-    ----------
-    losses : ndarray, shape (steps + 1,)
-        Loss of the batch in training mode, before each step and after the last. Random layers draw
-        the same for the last value as for the first.
-    inference_losses : ndarray, shape (2,)
-        Loss of the batch in inference mode, before the first step and after the last.
-    layer_names : list of str
-        Paths of the layers that hold trainable weights of their own.
-    update_ratios : ndarray, shape (steps, layers)
-        Norm of each step's change of a layer's weights over the norm of these weights; 0 where
-        nothing moves, NaN once weights are NaN.
-    learning_rates : ndarray, shape (steps,)
-        The rate that the optimiser used.
-    output_spreads : ndarray, shape (2,)
-        Standard deviation of the outputs over the samples, in inference mode, root mean square over
-        the units; before the first step and after the last. 0 for an output that is constant.
-    output_sizes : ndarray, shape (2,)
-        Root mean square of the same outputs.
-    dead : ndarray, shape (2,)
-        Largest share of a rectifying layer's units that are zero for every sample, in inference
-        mode, before the first step and after the last; NaN without such a layer.
-    """
-
-    losses: np.ndarray
-    inference_losses: np.ndarray
-    layer_names: list[str]
-    update_ratios: np.ndarray
-    learning_rates: np.ndarray
-    output_spreads: np.ndarray
-    output_sizes: np.ndarray
-    dead: np.ndarray
 
 
 def look_ahead(
@@ -122,7 +82,7 @@ def look_ahead(
     """
     _checks.positive_integers(steps=steps)
     batch = one_batch(x, y, batch_size)
-    _check(model, batch, loss)
+    check_usable(model, batch, loss)
     if getattr(model, "optimizer", None) is None or not model.trainable_variables:
         return None
     with sandbox(model):
@@ -145,7 +105,7 @@ def sandbox(model: keras.Model) -> Iterator[Callable[[], None]]:
     context manager
         It yields a function without arguments that puts the model back at once.
     """
-    values = [(v, tf.identity(v)) for v in _state(model)]
+    values = [(v, tf.identity(v)) for v in state_of(model)]
     known = {id(v) for v, _ in values}
     layers = model._flatten_layers()
     losses = [(layer, layer._losses[:], set(layer._loss_ids)) for layer in layers]
@@ -221,7 +181,7 @@ def trainer(
         (batch, steps) -> Trial
     """
     begin = [(v, tf.identity(v.value)) for v in optimizer_state(optimizer)]
-    owners = [(_path(layer), _own(layer)) for layer in model._flatten_layers()]
+    owners = [(path_of(layer), own_weights(layer)) for layer in model._flatten_layers()]
     owners = [(name, own) for name, own in owners if own]
     slopes = gradients_of(model, loss) if gradients is None else gradients
     seeds = [s.state for layer in model._flatten_layers() for s in layer._seed_generators]
@@ -232,21 +192,21 @@ def trainer(
         seeded = [tf.identity(seed.value) for seed in seeds]
         ends = [_inference(model, batch, loss)]
         losses, ratios, rates = [], [], []
-        before = [[_array(v) for v in own] for _, own in owners]
+        before = [[as_float64(v) for v in own] for _, own in owners]
         stepper = None
         for _ in range(steps):
             value, found = slopes(batch, optimizer.scale_loss(tf.ones(())))
             stepper = stepper or _stepper(optimizer, model.trainable_variables, found)
-            losses.append(float(_array(value)))
-            rates.append(float(_array(stepper.optimizer.learning_rate)))
+            losses.append(float(as_float64(value)))
+            rates.append(float(as_float64(stepper.optimizer.learning_rate)))
             stepper.step(found)
-            after = [[_array(v) for v in own] for _, own in owners]
+            after = [[as_float64(v) for v in own] for _, own in owners]
             ratios.append([_change(*pair) for pair in zip(before, after, strict=True)])
             before = after
         ends.append(_inference(model, batch, loss))
         for seed, value in zip(seeds, seeded, strict=True):
             seed.assign(value)
-        losses.append(float(_array(slopes(batch, tf.ones(()))[0])))
+        losses.append(float(as_float64(slopes(batch, tf.ones(()))[0])))
         inference, spreads, sizes, dead = np.array(ends).T
         return Trial(
             losses=np.array(losses),
@@ -284,7 +244,7 @@ def gradients_of(
 
     def eager(x: Any, y: Any, sample_weight: Any, scale: tf.Tensor) -> tuple[tf.Tensor, list]:
         with tf.GradientTape() as tape:
-            value, _ = _batch_loss(model, Batch(x, y, sample_weight), loss)
+            value, _ = batch_loss(model, Batch(x, y, sample_weight), loss)
             scaled = value * tf.cast(scale, value.dtype)
         return value, tape.gradient(scaled, [v.value for v in model.trainable_variables])
 
@@ -369,9 +329,11 @@ def _flat(tensors: list) -> tf.Tensor:
 
 def _inference(model: keras.Model, batch: Batch, loss: Any) -> tuple[float, ...]:
     """Loss, spread and size of the outputs, and largest share of dead units, in inference mode."""
-    with _Recorder(model) as recorder, recorder.tape:
-        value, outputs = _batch_loss(model, batch, loss, training=False)
-    rows = [_array(a) for a in keras.tree.flatten(outputs) if a.dtype.is_floating and a.shape.rank]
+    with Recorder(model) as recorder, recorder.tape:
+        value, outputs = batch_loss(model, batch, loss, training=False)
+    rows = [
+        as_float64(a) for a in keras.tree.flatten(outputs) if a.dtype.is_floating and a.shape.rank
+    ]
     flat = [a.reshape(len(a), -1) for a in rows]  # (samples, units) each
     units = sum(a.shape[1] for a in flat)
     with np.errstate(all="ignore"):
@@ -379,10 +341,10 @@ def _inference(model: keras.Model, batch: Batch, loss: Any) -> tuple[float, ...]
         size = np.sqrt(np.divide(sum((a**2).mean(axis=0).sum() for a in flat), units))
     rectified: dict[int, list[np.ndarray]] = {}
     for call in recorder.calls:
-        if _activation(call.layer) in _RECTIFYING:
-            rectified.setdefault(id(call.layer), []).append(_array(call.output))
-    dead = max(map(_dead, rectified.values()), default=np.nan)
-    return float(_array(value)), float(spread), float(size), dead
+        if activation_of(call.layer) in RECTIFYING:
+            rectified.setdefault(id(call.layer), []).append(as_float64(call.output))
+    most = max(map(dead, rectified.values()), default=np.nan)
+    return float(as_float64(value)), float(spread), float(size), most
 
 
 def _tensor(array: Any) -> Any:
@@ -391,6 +353,6 @@ def _tensor(array: Any) -> Any:
 
 def _change(before: list[np.ndarray], after: list[np.ndarray]) -> float:
     """Norm of the change of some arrays over their norm before; 0 where nothing moved."""
-    moved = _norm([b - a for a, b in zip(before, after, strict=True)])
+    moved = norm([b - a for a, b in zip(before, after, strict=True)])
     with np.errstate(divide="ignore", invalid="ignore"):
-        return 0.0 if moved == 0 else float(np.divide(moved, _norm(before)))
+        return 0.0 if moved == 0 else float(np.divide(moved, norm(before)))

@@ -21,8 +21,10 @@ RAISE_NOTHING = {
 def public_callables():
     """Yield name -> each function and class of a module, and each method that a class adds."""
     for module in sorted(gradutils.__all__):
-        for name, value in vars(importlib.import_module(f"gradutils.{module}")).items():
-            own = getattr(value, "__module__", "") == f"gradutils.{module}"
+        loaded = importlib.import_module(f"gradutils.{module}")
+        for name, value in vars(loaded).items():
+            own = getattr(value, "__module__", "") == loaded.__name__
+            own |= name in getattr(loaded, "__all__", ())
             if own and name[0] != "_" and (inspect.isfunction(value) or inspect.isclass(value)):
                 yield f"{module}.{name}", value
                 for method, function in vars(value).items() if inspect.isclass(value) else ():
