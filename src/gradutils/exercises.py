@@ -107,6 +107,7 @@ _EXPECTED: dict[str, Callable] = {
     "11.4 sigma_w": lambda rho: theory.critical_sigma_w("relu") * rho**0.5,
     "12.1 power": lambda: int(np.ceil(np.log2(99 * 1e-8 / 1e-12))),
     "12.2 way": lambda: (np.arange(1, 10_001) ** -0.5).sum(),
+    "12.4 factor": lambda beta_1: 1 / (1 - beta_1),
     "13.1 longest": lambda rate, momentum, limit: rate * limit / (1 - momentum),
     "13.2 cosine": lambda: 1 / stats.laplace.std(),
     "14.1 share": lambda batch: (batch - 2) / batch,
