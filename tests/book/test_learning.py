@@ -42,7 +42,7 @@ def test_the_right_option_is_one_of_those_given():
 
 def test_a_number_is_read_from_the_stored_output():
     app = SimpleNamespace(srcdir=ROOT)
-    table = {"right": 2, "measured": "points-arm-datasets-spirals-400-np:1 layer: share right"}
+    table = {"right": 2, "measured": "for-layers-net-in-small-items:1 layer(s): share right"}
     measured = predictions.outcome(app, "01", table, options=3)["data-measured"]
     assert 0.5 < float(measured) < 0.9
 
