@@ -26,6 +26,7 @@ __all__ = [
     "recurrent",
     "remedies",
     "theory",
+    "torch_monitor",
     "transformers",
     "trials",
 ]

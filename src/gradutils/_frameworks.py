@@ -10,3 +10,12 @@ def is_torch_module(model: Any) -> bool:
     if torch is None or not isinstance(model, torch.nn.Module):
         return False
     return keras is None or not isinstance(model, keras.Layer)
+
+
+def compiled_alone(optimizer: Any) -> None:
+    """Refuse an optimiser beside a model that is compiled with its own."""
+    if optimizer is not None:
+        raise ValueError(
+            "optimizer must be None for a Keras model, which is compiled with its own; received "
+            f"{type(optimizer).__name__}"
+        )

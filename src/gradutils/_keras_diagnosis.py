@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from gradutils import remedies, trials
+from gradutils import _batches, remedies, trials
 from gradutils._batches import Batch
 from gradutils._keras import keras
 from gradutils._keras_optimizers import inner_optimizer
@@ -13,6 +13,14 @@ from gradutils._outcomes import Outcome
 from gradutils._records import Probe, Trial
 from gradutils.checks import Measured, trunk
 from gradutils.probes import probe
+
+#: The checks and the remedies speak of Keras as they stand.
+WORDS: dict[str, str] = {}
+
+
+def one_batch(model: keras.Model, x: Any, y: Any) -> Batch:
+    """The batch that is measured and trained on."""
+    return _batches.one_batch(x, y)
 
 
 def measured(

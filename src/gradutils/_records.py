@@ -221,6 +221,8 @@ class Probe:
         inputs.
     row_sizes : ndarray, shape (samples,)
         Root mean square of each sample's inputs; empty unless the inputs are one floating array.
+    unseen : list of str
+        What could not be measured, in sentences.
     """
 
     loss: float
@@ -235,11 +237,12 @@ class Probe:
     curvature: float = np.nan
     affine: bool = False
     row_sizes: np.ndarray = field(default_factory=_nothing)
+    unseen: list[str] = field(default_factory=list)
 
     def __getitem__(self, name: str) -> LayerRecord:
         """Return the record whose layer path is that name, or is the only one to end in it."""
         found = [layer for layer in self.layers if layer.name == name]
-        found = found or [layer for layer in self.layers if layer.name.endswith(f"/{name}")]
+        found = found or [w for w in self.layers if w.name.endswith((f"/{name}", f".{name}"))]
         if not found:
             known = ", ".join(layer.name for layer in self.layers)
             raise KeyError(f"no layer {name!r}; the model called {known}")

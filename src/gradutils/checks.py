@@ -306,8 +306,13 @@ def trunk(layers: Sequence[LayerRecord]) -> list[LayerRecord]:
     return [
         layer
         for layer in layers
-        if layer.parameters and "Normalization" not in layer.kind and layer.kind != "Embedding"
+        if layer.parameters and not _normalizes(layer) and not layer.kind.startswith("Embedding")
     ]
+
+
+def _normalizes(layer: LayerRecord) -> bool:
+    """Whether it is a normalisation, by its name in Keras or in torch, such as BatchNorm1d."""
+    return "Norm" in layer.kind
 
 
 def _best_constant(head: Head) -> float:
@@ -825,7 +830,7 @@ def _exploding(m: Measured) -> Evidence | None:
     names = [layer.name for layer in m.trunk]
     text = f"the backward signal grows by {decades:.1f} decades over {len(names)} layers"
     kinds = {layer.kind for layer in m.seen.layers}
-    if "BatchNormalization" in kinds and "Add" not in kinds:
+    if any(kind.startswith("BatchNorm") for kind in kinds) and "Add" not in kinds:
         text += "; batch normalisation in a deep net without skip connections does that"
         remedy, chapter = "Add skip connections, or use fewer layers.", "normalization"
         return Evidence(text, decades, names, remedy=remedy, chapter=chapter)
@@ -880,10 +885,7 @@ def _constant_normalization(m: Measured) -> Evidence | None:
     bad = [
         layer
         for layer in m.seen.layers
-        if "Normalization" in layer.kind
-        and layer.parameters
-        and layer.weight_norm > 0
-        and layer.spread == 0
+        if _normalizes(layer) and layer.parameters and layer.weight_norm > 0 and layer.spread == 0
     ]
     if not bad:
         return None
@@ -916,7 +918,7 @@ def _input_scale(m: Measured) -> Evidence | None:
     saturates = off > 0 and first.saturated >= m.limits["saturated by inputs"]
     if saturates:
         limit = m.limits["data scale, plain steps"]
-    embedded = any(layer.kind == "Embedding" for layer in m.seen.layers)
+    embedded = any(layer.kind.startswith("Embedding") for layer in m.seen.layers)
     if abs(off) < limit or (off < 0 and (first.input_zeros > 0.5 or (embedded and m.adaptive))):
         return None
     if m.adaptive and not saturates and _copes(m, off):
@@ -1048,7 +1050,7 @@ def _train_and_inference(m: Measured) -> Evidence | None:
     enough = np.nan_to_num(m.constant)
     if not ratio >= m.limits["train and inference"] or m.seen.inference_loss < enough:
         return None
-    names = [layer.name for layer in m.seen.layers if layer.kind == "BatchNormalization"]
+    names = [layer.name for layer in m.seen.layers if layer.kind.startswith("BatchNorm")]
     if not names:
         return None
     text = (

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from gradutils import _checks
-from gradutils._batches import one_batch
+from gradutils._frameworks import compiled_alone, is_torch_module
 from gradutils._outcomes import Outcome, speed
 from gradutils._records import LayerRecord, Probe, Trial
 from gradutils.checks import CHECKS, THRESHOLDS, Check, Evidence, Measured, Threshold, trunk
@@ -71,6 +71,8 @@ class Diagnosis:
         What is worth knowing and no fault; it leaves the verdict alone.
     trial : gradutils.trials.Trial or None
         The look ahead; None if there was none.
+    unseen : list of str
+        What could not be measured, in sentences.
     """
 
     verdict: str
@@ -79,6 +81,7 @@ class Diagnosis:
     loss: float
     notes: list[Finding] = field(default_factory=list)
     trial: Trial | None = None
+    unseen: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
         lines = [f"verdict: {self.verdict} (loss {self.loss:.3g}, {len(self.layers)} layers)"]
@@ -90,6 +93,7 @@ class Diagnosis:
         for note in self.notes:
             lines += [f"- note, {note.kind} ({note.id}): {note.evidence}"]
             lines += [f"  {note.remedy}", f"  read: {note.chapter}"]
+        lines += [f"- not seen: {sentence}" for sentence in self.unseen]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -107,6 +111,7 @@ class Diagnosis:
             f"<dd>{escape(note.remedy)} <em>Read:</em> {escape(note.chapter)}</dd>"
             for note in self.notes
         )
+        items += "".join(f"<dt>Not seen: {escape(sentence)}</dt>" for sentence in self.unseen)
         return (
             f"<p>Verdict: <strong>{escape(self.verdict)}</strong> "
             f"(loss {self.loss:.3g}, {len(self.layers)} layers)</p><dl>{items}</dl>"
@@ -132,6 +137,7 @@ class Diagnosis:
                 "loss": self.loss,
                 "findings": [asdict(found) for found in self.findings],
                 "notes": [asdict(note) for note in self.notes],
+                "unseen": self.unseen,
                 "layers": [asdict(layer) for layer in self.layers],
                 "look_ahead": trial,
             }
@@ -192,6 +198,7 @@ def diagnose(
     y: Any = None,
     loss: Callable | str | None = None,
     *,
+    optimizer: Any = None,
     thresholds: Mapping[str, float] | None = None,
     look_ahead: int = 10,
     try_remedies: bool = True,
@@ -203,7 +210,7 @@ def diagnose(
 
     Parameters
     ----------
-    model, x, y, loss
+    model, x, y, loss, optimizer
         As in `gradutils.probes.probe`; the model is left as it was.
     thresholds : mapping of str to float, optional
         Limits that replace those of `THRESHOLDS`.
@@ -237,10 +244,10 @@ def diagnose(
     limits = _limits(thresholds)
     if look_ahead != 0:
         _checks.positive_integers(look_ahead=look_ahead)
-    batch = one_batch(x, y)  # one for all, since a shuffled dataset yields another one each time
-    from gradutils import _keras_diagnosis as kind  # This loads Keras.
-
-    m = kind.measured(model, batch, loss, limits=limits, steps=look_ahead)
+    kind, options = _kind(model, optimizer)
+    # One batch for all, since a shuffled dataset yields another one each time.
+    batch = kind.one_batch(model, x, y)
+    m = kind.measured(model, batch, loss, limits=limits, steps=look_ahead, **options)
     findings, notes = _judge(m)
     if findings and try_remedies and look_ahead:
 
@@ -248,10 +255,41 @@ def diagnose(
             return [found.id for found in _judge(replace(m, seen=treated, trial=trial))[0]]
 
         ids = [found.id for found in findings]
-        outcomes = kind.outcomes(ids, model, batch, loss, m, steps=look_ahead, judge=judge)
+        known = {"steps": look_ahead, "judge": judge} | options
+        outcomes = kind.outcomes(ids, model, batch, loss, m, **known)
         findings = [_advised(found, outcomes) for found in findings]
     verdict = findings[0].kind if findings else "healthy"
-    return Diagnosis(verdict, findings, m.seen.layers, m.seen.loss, notes, m.trial)
+    findings, notes = ([_in_words(found, kind.WORDS) for found in all] for all in (findings, notes))
+    return Diagnosis(verdict, findings, m.seen.layers, m.seen.loss, notes, m.trial, m.seen.unseen)
+
+
+def _kind(model: Any, optimizer: Any) -> tuple[Any, dict[str, Any]]:
+    """The module that measures models of this kind, and what its functions take beside a model."""
+    if is_torch_module(model):
+        from gradutils._torch import diagnosis as of_torch  # This loads torch.
+
+        return of_torch, {"optimizer": optimizer}
+    compiled_alone(optimizer)
+    from gradutils import _keras_diagnosis  # This loads Keras.
+
+    return _keras_diagnosis, {}
+
+
+def _in_words(found: Finding, words: Mapping[str, str]) -> Finding:
+    """The finding in the words of the model's framework."""
+
+    def said(text: str) -> str:
+        for theirs, ours in words.items():
+            text = text.replace(theirs, ours)
+        return text
+
+    return replace(
+        found,
+        evidence=said(found.evidence),
+        cause=said(found.cause),
+        remedy=said(found.remedy),
+        tried=[said(text) for text in found.tried],
+    )
 
 
 def _advised(found: Finding, outcomes: list[Outcome]) -> Finding:

@@ -1,19 +1,28 @@
 """Remedies that are tried on the model itself before they are given as advice.
 
-A remedy is one function and one row of `REMEDIES`. Needs Keras 3 on TensorFlow
+A remedy is one row of `REMEDIES` and one function of `TREATMENTS`. Needs Keras 3 on TensorFlow
 (``pip install '.[keras]'``).
 """
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
+from contextlib import ExitStack
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from gradutils import _checks
 from gradutils._batches import Batch, one_batch
+from gradutils._courses import (
+    MOST_LONGER,
+    MOST_TOGETHER,
+    REMEDIES,
+    SLOW,
+    Clinic,
+    Practice,
+    Remedy,
+    Treated,
+)
 from gradutils._keras import keras, tf
 from gradutils._keras_optimizers import inner_optimizer, optimizer_twin
 from gradutils._keras_probe import (
@@ -36,7 +45,7 @@ from gradutils._outcomes import (
     turns_round,
 )
 from gradutils._records import Probe, Trial
-from gradutils.checks import THRESHOLDS, over_layers
+from gradutils.checks import THRESHOLDS
 from gradutils.probes import probe
 from gradutils.trials import gradients_of, sandbox, trainer
 
@@ -51,6 +60,7 @@ __all__ = [
     "RATES",
     "REMEDIES",
     "SLOW",
+    "TREATMENTS",
     "UNFIT",
     "Outcome",
     "Patient",
@@ -91,9 +101,6 @@ __all__ = [
     "unfreeze",
 ]
 
-SLOW = 0.05  # share of the loss up to which a treated model may need another rate as well
-MOST_TOGETHER = 3  # remedies in one course
-MOST_LONGER = 8  # courses of several remedies that are tried in all
 FAR_ROWS = 5.0  # a row's loss over the median of all, from which the row is dropped
 FAR_SCALE = 10 ** THRESHOLDS["data scale, plain steps"].limit  # of targets, or one over it
 
@@ -129,39 +136,6 @@ class Patient(NamedTuple):
     loss: Any
     seen: Probe
     undo: ExitStack
-
-
-class Treated(NamedTuple):
-    """What a remedy changed beside the weights; what is None stays as it was.
-
-    optimizer makes the optimiser from that of the model, and rate is set as its learning rate.
-    scale says whether the loss has another unit than before. name and advice replace those of the
-    row.
-    """
-
-    model: "keras.Model | None" = None
-    batch: Batch | None = None
-    loss: Any = None
-    optimizer: Callable[[Any, list[keras.Variable]], Any] | None = None
-    rate: float | None = None
-    retrace: bool = False
-    scale: bool = False
-    name: str = ""
-    advice: str = ""
-
-
-class Remedy(NamedTuple):
-    """One row: its name as in "with ...", the checks that call for it, its advice, its functions.
-
-    treat changes the model in the sandbox and returns what else is changed, one `Treated` for
-    each form of the remedy; none where the remedy does not fit the model.
-    """
-
-    name: str
-    checks: tuple[str, ...]
-    advice: str
-    treat: Callable[[Patient], Iterable[Treated]]
-    helped: Callable[[Trial, Trial], bool]
 
 
 def try_remedies(
@@ -225,246 +199,40 @@ def try_remedies(
     if getattr(model, "optimizer", None) is None:
         return []
     seen = probe(model, batch, loss=loss) if seen is None else seen
-    rows = _called_for(checks, seen)
-    if not rows:
-        return []
     with sandbox(model) as restore:
-        gradients = gradients_of(model, loss)
-        if untreated is None:
-            twin = optimizer_twin(model.optimizer, model.trainable_variables)
-            untreated = trainer(model, twin, loss, gradients)(batch, steps)
+        practice = _practice(model, loss)
         patient = Patient(model, batch, loss, seen, ExitStack())
-        clinic = _Clinic(patient, gradients, untreated, restore, steps, list(checks), judge)
-        found = [clinic.best_form((row,)) for row in rows]
-        courses = _longer(clinic, [course for course in found if course is not None])
-    return _without_the_lesser([course.outcome for course in courses])
+        if untreated is None:
+            untreated = practice.trainer(patient, [])(batch, steps, None)
+        clinic = Clinic(practice, patient, untreated, restore, steps, list(checks), judge)
+        return clinic.outcomes()
 
 
-def _called_for(checks: Iterable[str], seen: Probe) -> list[Remedy]:
-    """The remedies for these checks, in the order of the table."""
-    wanted = set(checks)
-    if any(layer.nonfinite_outputs for layer in seen.layers):
-        wanted |= {f"{check} outputs" for check in wanted}
-    return [row for row in REMEDIES if set(row.checks) & wanted]
+def _practice(model: keras.Model, loss: Any) -> Practice:
+    """What Keras supplies for courses of remedies."""
+    gradients = gradients_of(model, loss)
 
-
-def _without_the_lesser(outcomes: list[Outcome]) -> list[Outcome]:
-    """What only silences a check, or ends in a constant, is no advice beside what does more."""
-
-    def drop(outcomes: list[Outcome], lesser: Callable[[Outcome], bool]) -> list[Outcome]:
-        better = {check for o in outcomes if o.helped and not lesser(o) for check in o.checks}
-        return [
-            replace(o, helped=False) if lesser(o) and set(o.checks) <= better else o
-            for o in outcomes
-        ]
-
-    return drop(drop(outcomes, lambda o: o.silenced), lambda o: not _alive(o.trial))
-
-
-class _Course(NamedTuple):
-    """Remedies that were taken together, what became of them, and what is still found."""
-
-    rows: tuple[Remedy, ...]
-    outcome: Outcome
-    seen: Probe | None
-    left: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _Clinic:
-    """All that one course of remedies needs to be tried."""
-
-    patient: Patient
-    gradients: Callable
-    untreated: Trial
-    restore: Callable[[], None]
-    steps: int
-    wanted: list[str]
-    judge: Callable[[Probe, Trial], Iterable[str]] | None
-
-    def best_form(self, rows: tuple[Remedy, ...]) -> _Course | None:
-        """Try these remedies together, the last one in all its forms, and return the best."""
-        forms: list[tuple[float, _Course]] = []
-        self.restore()
-        # A remedy that the model cannot take, such as a copy of a layer without a configuration,
-        # is left out.
-        with suppress(*UNFIT), ExitStack() as undo:
-            patient, taken = self.patient._replace(undo=undo), []
-            for row in rows[:-1]:
-                taken.append(next(iter(row.treat(patient))))
-                patient = _treated(patient, taken[-1])
-            again = undo.enter_context(sandbox(patient.model))
-            optimizer = None
-            for treated in rows[-1].treat(patient):
-                whole = _treated(patient, treated)
-                if treated.rate is None or optimizer is None:
-                    run, optimizer = self._trainer([*taken, treated], whole)
-                if treated.rate is not None:
-                    optimizer.learning_rate = treated.rate
-                course = self._take(rows, [*taken, treated], whole, run)
-                forms.append((treated.rate or 0.0, course))
-                again()
-        if not forms:
-            return None
-        best = max(_worth(course) for _, course in forms)
-        # Of rates that do nearly as well, the lowest leaves room for the steps to come.
-        good = [
-            (rate, course)
-            for rate, course in forms
-            if _worth(course)[:-1] == best[:-1]
-            and _worth(course)[-1] >= min(best[-1], best[-1] / FASTER)
-        ]
-        return min(good or forms, key=lambda form: form[0])[1]
-
-    def _trainer(self, taken: list[Treated], patient: Patient) -> tuple[Callable, Any]:
-        """The function that trains the treated model, and its optimiser."""
-        optimizer = self.patient.model.optimizer
+    def trainer_of(patient: Patient, taken: list[Treated]) -> Callable:
+        optimizer = model.optimizer
         for make in [t.optimizer for t in taken if t.optimizer] or [optimizer_twin]:
             optimizer = make(optimizer, patient.model.trainable_variables)
         same = not any(t.model or t.loss or t.retrace for t in taken)
-        known = self.gradients if same else None
-        return trainer(patient.model, optimizer, patient.loss, known), optimizer
+        run = trainer(patient.model, optimizer, patient.loss, gradients if same else None)
 
-    def _take(
-        self, rows: tuple[Remedy, ...], taken: list[Treated], patient: Patient, run: Callable
-    ) -> _Course:
-        look = self.judge or any(row.treat is redraw for row in rows)
-        before = probe(patient.model, patient.batch, loss=patient.loss) if look else None
-        trial = run(patient.batch, self.steps)
-        found = [check for check in self.wanted if any(_for(check, row) for row in rows)]
-        helped, silent = rows[0].helped(self.untreated, trial), False
-        left = tuple(self.judge(before, trial)) if self.judge and before else ()
-        if self.judge and not helped and fall(trial) > LEAST_FALL:
-            helped = silent = not set(found) & set(left)
-        text = _text(rows, taken, self.untreated, trial, self.patient.seen, before)
-        outcome = Outcome(
-            remedy=" and ".join(_names(rows, taken)),
-            checks=found,
-            advice=" ".join(t.advice or row.advice for t, row in zip(taken, rows, strict=True)),
-            helped=bool(helped),
-            text=text + ("; nothing is found any more" if silent else ""),
-            trial=trial,
-            silenced=bool(silent),
-        )
-        return _Course(rows, outcome, before, left)
+        def at_rate(batch: Batch, steps: int, rate: float | None) -> Trial:
+            if rate is not None:
+                optimizer.learning_rate = rate
+            return run(batch, steps)
 
+        return at_rate
 
-def _names(rows: tuple[Remedy, ...], taken: list[Treated]) -> list[str]:
-    return [t.name or row.name for t, row in zip(taken, rows, strict=True)]
-
-
-def _for(check: str, row: Remedy) -> bool:
-    return check in row.checks or f"{check} outputs" in row.checks
-
-
-def _longer(clinic: _Clinic, courses: list[_Course]) -> list[_Course]:
-    """Add to what does best for a check what else the treated model calls for.
-
-    That is what is still found, what wakes dead units where the outputs are a constant, and another
-    rate where the loss hardly falls. A longer course stands in for the shorter one if its loss
-    falls at least twice as fast, or its outputs are no constant any more.
-    """
-    if clinic.judge is None:
-        return courses
-    tried = 0
-    for check in clinic.wanted:
-        mine = [i for i, course in enumerate(courses) if check in course.outcome.checks]
-        if not mine:
-            continue
-        place = max(mine, key=lambda i: _worth(courses[i]))
-        course: _Course | None = courses[place]
-        while course is not None and len(course.rows) < MOST_TOGETHER:
-            best = None
-            for row in _on_top(course):
-                if tried == MOST_LONGER or (row.treat is other_rates and best is not None):
-                    break
-                tried += 1
-                longer = clinic.best_form((*course.rows, row))
-                if longer is not None and _improves(course, longer):
-                    best = longer if best is None or _worth(longer) > _worth(best) else best
-            if best is not None and best.outcome.helped:
-                courses[place] = best
-            course = best
-    return courses
-
-
-def _on_top(course: _Course) -> list[Remedy]:
-    """The remedies that a treated model calls for, other than those that it has had.
-
-    Another rate comes last, and only where the loss hardly falls.
-    """
-    if course.rows[-1].treat is other_rates:
-        return []
-    left = set(course.left) if _alive(course.outcome.trial) else {*course.left, "G20"}
-    rows = _called_for(left, course.seen) if course.seen else []
-    rows = [row for row in rows if row.treat is not other_rates and row not in course.rows]
-    slow = fall(course.outcome.trial) < SLOW
-    return rows + [row for row in REMEDIES if slow and row.treat is other_rates]
-
-
-def _treated(patient: Patient, treated: Treated) -> Patient:
-    """The patient with what a remedy changed beside the weights."""
-    given = {name: getattr(treated, name) for name in ("model", "batch", "loss")}
-    return patient._replace(**{name: value for name, value in given.items() if value is not None})
-
-
-def _alive(trial: Trial) -> bool:
-    """Whether the outputs differ from sample to sample in the end."""
-    least = THRESHOLDS["constant output"].limit
-    return bool(trial.output_spreads[1] >= least * trial.output_sizes[1])
-
-
-def _improves(course: _Course, longer: _Course) -> bool:
-    before, after = course.outcome.trial, longer.outcome.trial
-    falls = fall(after) > 0
-    if falls and (len(longer.left) < len(course.left) or _alive(after) > _alive(before)):
-        return True
-    return falls_faster(before, after)
-
-
-def _worth(course: _Course) -> tuple[bool, bool, bool, float]:
-    """Does it help, do the outputs differ, does the loss never rise above its start; the speed."""
-    trial = course.outcome.trial
-    steady = bool(trial.losses.max() <= trial.losses[0])
-    return course.outcome.helped, _alive(trial), steady, speed(trial)
-
-
-def _text(
-    rows: tuple[Remedy, ...],
-    taken: list[Treated],
-    untreated: Trial,
-    trial: Trial,
-    seen: Probe,
-    after: Probe | None,
-) -> str:
-    parts = []
-    if after is not None:
-        decades = over_layers(after), over_layers(seen)
-        if abs(decades[1]) >= 1 and abs(decades[0] - decades[1]) >= 0.1:
-            parts.append(
-                f"the signal changes by {decades[0]:.1f} decades instead of {decades[1]:.1f}"
-            )
-    steps = len(trial.losses) - 1
-    if rows[0].helped is closes_gap:
-        now, before = (f"{t.inference_losses[1]:.3g}" for t in (trial, untreated))
-        parts.append(f"loss in inference after {steps} steps {now} instead of {before}")
-    elif any(treated.scale for treated in taken):
-        parts.append(
-            f"in {steps} steps the loss {_change(trial)}; without, it {_change(untreated)}"
-        )
-    else:
-        now, before = (f"{t.losses[-1]:.3g}" for t in (trial, untreated))
-        parts.append(f"loss after {steps} steps {now} instead of {before}")
-    return f"with {' and '.join(_names(rows, taken))}: {'; '.join(parts)}"
-
-
-def _change(trial: Trial) -> str:
-    removed = fall(trial)
-    if not np.isfinite(removed):
-        return "ends in NaN or inf"
-    if removed < -1:
-        return f"grows {trial.losses[-1] / abs(trial.losses[0]):.1e} times"
-    return f"{'falls' if removed >= 0 else 'grows'} by {abs(removed):.0%}"
+    return Practice(
+        treatments=TREATMENTS,
+        sandbox=lambda patient: sandbox(patient.model),
+        probe=lambda patient: probe(patient.model, patient.batch, loss=patient.loss),
+        trainer=trainer_of,
+        unfit=UNFIT,
+    )
 
 
 # The remedies, in the order in which they are tried.
@@ -891,72 +659,33 @@ def _set(undo: ExitStack, thing: Any, name: str, value: Any) -> None:
     attributes[name] = value
 
 
-#: The remedies that can be tried, in the order in which they are; `checks` names rows of
-#: `gradutils.checks.CHECKS`, "G14 outputs" G14 only where the outputs of a layer are not finite.
-REMEDIES = (
-    Remedy("a sigmoid output", ("G01", "G02", "G04"), "Use a sigmoid output.",
-           sigmoid_output, falls_faster),
-    Remedy("a softmax output", ("G02",), "Use a softmax output.", softmax_output, falls_faster),
-    Remedy("a linear output", ("G03", "G06", "G17"), "Use a linear output.",
-           linear_output, falls_faster),
-    Remedy("the other from_logits", ("G02", "G03", "G17"), "Change from_logits of the loss.",
-           other_logits, falls_faster),
-    Remedy("the loss's arguments exchanged", ("G05",), "Define the loss as loss(y_true, y_pred).",
-           swap_arguments, falls_faster),
-    Remedy("targets in the shape of the outputs", ("G08",),
-           "Give the targets the shape of the outputs, as by y[:, None].",
-           shape_targets, falls_faster),
-    Remedy("the other sign of the loss", ("G09",), "Change the sign of the loss.",
-           negated_loss, turns_round),
-    Remedy("all layers trainable", ("G15",),
-           "Set trainable = True on the layers that are to learn, then compile again.",
-           unfreeze, falls_faster),
-    Remedy("no regulariser", ("G12", "G31"),
-           "Leave the regulariser out, or lower its factor, to 1e-4 for a start.",
-           no_penalty, falls_faster),
-    Remedy("class weights", ("G37",),
-           "Weigh the classes, by class_weight or a sample_weight of 1 / (classes * share), and "
-           "judge by a metric of the rare class.",
-           class_weights, falls_faster),
-    Remedy("drawn weights", ("G14 outputs", "G19", "G20", "G21", "G22", "G23", "G25", "G36"),
-           "Draw the weights at random, for the activation: He for ReLU, Glorot for tanh, "
-           "orthogonal for recurrent matrices; zeros suit biases only.",
-           redraw, falls_faster),
-    Remedy("ReLU and He weights", ("G21", "G22"),
-           "Replace sigmoid and tanh by ReLU in the hidden layers, with He weights.",
-           relu, falls_faster),
-    Remedy("layer normalisation", ("G21", "G22", "G23"),
-           "Put layer normalisation before each hidden activation.",
-           layer_normalization, falls_faster),
-    Remedy("leaky ReLU", ("G20",), "Use leaky ReLU in the hidden layers.",
-           leaky_relu, falls_faster),
-    Remedy("ReLU between the layers", ("G38",), "Put ReLU between the layers.",
-           hidden_relu, falls_faster),
-    Remedy("tanh in the hidden layers", ("G18",),
-           "Use a smooth activation, such as tanh, in the hidden layers.",
-           hidden_tanh, falls_faster),
-    Remedy("tanh in the recurrent layer", ("G11",),
-           "Use tanh, the default activation, in the recurrent layer.",
-           recurrent_tanh, falls_faster),
-    Remedy("scaled inputs", ("G14 outputs", "G17", "G20", "G21", "G27", "G28", "G29", "G33"),
-           "Scale the inputs to mean 0 and variance 1: a Normalization layer adapts to them.",
-           scale_inputs, falls_faster),
-    Remedy("scaled targets", ("G06", "G14 outputs", "G30", "G33"),
-           "Scale the targets to mean 0 and variance 1, and the predictions back.",
-           scale_targets, falls_faster),
-    Remedy("another learning rate", ("G14 outputs", "G20", "G32", "G33", "G34", "G36"),
-           "Change the learning rate.", other_rates, falls_faster),
-    Remedy("a forget bias of ln(steps)", ("G24", "G39"), "Raise the forget bias to ln(steps).",
-           forget_bias, falls_faster),
-    Remedy("clipping by global norm", ("G14 outputs", "G23", "G25", "G33"),
-           "Clip by global norm: global_clipnorm=1.0.", clip, falls_faster),
-    Remedy("float32", ("G10", "G14"), "Compute in float32.", float32, falls_faster),
-    Remedy("an epsilon of 1e-3", ("G10",), "Set the optimiser's epsilon to 1e-3.",
-           epsilon, falls_faster),
-    Remedy("a loss scale", ("G10", "G14", "G22"),
-           "Scale the loss: keras.optimizers.LossScaleOptimizer.", loss_scale, falls_faster),
-    Remedy("the bad rows dropped", ("G13",), "Drop these rows.", drop_rows, falls_faster),
-    Remedy("a momentum of 0.5 in batch normalisation", ("G35",),
-           "Lower the momentum of the batch normalisation, to 0.9, or 0.5 for few steps.",
-           less_momentum, closes_gap),
-)  # fmt: skip
+#: Name of a row of `REMEDIES` -> the function that treats a Keras model.
+TREATMENTS: dict[str, Callable[[Patient], Iterable[Treated]]] = {
+    "a sigmoid output": sigmoid_output,
+    "a softmax output": softmax_output,
+    "a linear output": linear_output,
+    "the other from_logits": other_logits,
+    "the loss's arguments exchanged": swap_arguments,
+    "targets in the shape of the outputs": shape_targets,
+    "the other sign of the loss": negated_loss,
+    "all layers trainable": unfreeze,
+    "no regulariser": no_penalty,
+    "class weights": class_weights,
+    "drawn weights": redraw,
+    "ReLU and He weights": relu,
+    "layer normalisation": layer_normalization,
+    "leaky ReLU": leaky_relu,
+    "ReLU between the layers": hidden_relu,
+    "tanh in the hidden layers": hidden_tanh,
+    "tanh in the recurrent layer": recurrent_tanh,
+    "scaled inputs": scale_inputs,
+    "scaled targets": scale_targets,
+    "another learning rate": other_rates,
+    "a forget bias of ln(steps)": forget_bias,
+    "clipping by global norm": clip,
+    "float32": float32,
+    "an epsilon of 1e-3": epsilon,
+    "a loss scale": loss_scale,
+    "the bad rows dropped": drop_rows,
+    "a momentum of 0.5 in batch normalisation": less_momentum,
+}

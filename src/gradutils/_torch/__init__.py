@@ -1,0 +1,1 @@
+"""Plain torch modules: `probe`, `diagnose` and their look ahead. Importing this loads torch."""
