@@ -1,8 +1,5 @@
 """Plain torch modules: what is measured, judged, tried and refused, and that nothing is changed."""
 
-import copy
-import itertools
-
 import numpy as np
 import pytest
 
@@ -60,7 +57,9 @@ def test_linear_chain_has_the_signal_of_the_matrix_product():
     seen = probe(chain(a, b, c), x, x, loss=total)
     ones = np.ones((6, 2))
     expected = [ones @ c @ b, ones @ c, ones]
-    np.testing.assert_allclose([w.backward for w in seen.layers], list(map(np.linalg.norm, expected)))
+    np.testing.assert_allclose(
+        [w.backward for w in seen.layers], list(map(np.linalg.norm, expected))
+    )
     gradients = [expected[0].T @ x, expected[1].T @ (x @ a.T), ones.T @ (x @ a.T @ b.T)]
     np.testing.assert_allclose(
         [w.gradient_norm for w in seen.layers], list(map(np.linalg.norm, gradients))
@@ -224,7 +223,10 @@ def test_the_next_update_is_that_of_the_optimiser():
     optimizer.zero_grad()
     F.mse_loss(module(x), y).backward()
     optimizer.step()
-    moved = sum(float((p.detach() - b).square().sum()) for p, b in zip(module.parameters(), before))
+    moved = sum(
+        float((p.detach() - b).square().sum())
+        for p, b in zip(module.parameters(), before, strict=True)
+    )
     size = sum(float(b.square().sum()) for b in before)
     assert seen.layers[0].update_ratio == pytest.approx(np.sqrt(moved / size))
 
@@ -246,9 +248,7 @@ def test_a_checkpoint_that_is_not_reentrant_changes_no_signal(reentrant):
     module = Net(lambda net, x: net.last(net.body(x)[0]), body=body, last=nn.Linear(4, 1))
     x = torch.randn(3, 5, 4)
     plain = probe(module, x, x, loss=total)
-    module._function = lambda net, x: net.last(
-        checkpoint(net.body, x, use_reentrant=reentrant)[0]
-    )
+    module._function = lambda net, x: net.last(checkpoint(net.body, x, use_reentrant=reentrant)[0])
     again = probe(module, x, x, loss=total)
     assert [w.backward for w in plain.layers] == [w.backward for w in again.layers]
     assert min(w.backward for w in plain.layers) > 0

@@ -9,7 +9,6 @@ from keras import layers
 
 import gradutils
 import gradutils.checks
-import gradutils.diagnosis
 from gradutils.checks import CHECKS
 from gradutils.diagnosis import THRESHOLDS, diagnose
 from gradutils.probes import LayerRecord, Probe, one_batch, probe
@@ -310,7 +309,7 @@ def judged(monkeypatch, *records, outputs=1, loss=1.0, model=None, rescued=(), *
         scales.append(loss_scale)
         return Probe(loss, list(records if loss_scale is None else rescued), outputs)
 
-    monkeypatch.setattr(gradutils.diagnosis, "probe", measured)
+    monkeypatch.setattr("gradutils._keras_diagnosis.probe", measured)
     model = net(1, "relu", 1) if model is None else model
     found = static(model, X, Y, **options)
     return found, scales
