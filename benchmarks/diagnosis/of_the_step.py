@@ -72,15 +72,10 @@ def too_large() -> Pairs:
 def too_small() -> Pairs:
     """Steps that move nothing."""
 
-    def tiny(sick):
+    def tiny(sick, rate):
         x, y = smooth(seed=75)
-        return Case(
-            ready(
-                net((8,), dense(32), dense(32), dense(1, None)), SGD(1e-6 if sick else 0.05), "mse"
-            ),
-            x,
-            y,
-        )
+        model = net((8,), dense(32), dense(32), dense(1, None))
+        return Case(ready(model, SGD(rate if sick else 0.05), "mse"), x, y)
 
     def adam(sick):
         x, y = images(seed=76)
@@ -100,10 +95,11 @@ def too_small() -> Pairs:
         return Case(ready(model, SGD(rate, momentum=0.9), "mse"), x, y)
 
     cause = "step too small"
-    yield Pair(cause, "SGD of 1e-6", tiny, r2)
+    yield Pair(cause, "SGD of 1e-6", lambda s: tiny(s, 1e-6), r2)
     yield Pair(cause, "Adam of 1e-8", adam, accuracy)
     yield Pair(cause, "all frozen", frozen, accuracy)
     yield Pair(cause, "decayed", decayed, r2, 300)
+    yield Pair(cause, "SGD of 1e-5", lambda s: tiny(s, 1e-5), r2)
 
 
 def half_precision() -> Pairs:

@@ -295,6 +295,7 @@ def _record(calls: list[tuple[_Call, np.ndarray]], weights: dict[int, Weight]) -
         backward=[gradient for _, gradient in calls],
         weights=[weights[id(v)] for v in own],
         weight_dtype=own[0].dtype if own else "",
+        compute_dtype=layer.compute_dtype,
     )
 
 

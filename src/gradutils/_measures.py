@@ -37,12 +37,13 @@ def layer_record(
     backward: list[np.ndarray],
     weights: list[Weight],
     weight_dtype: str = "",
+    compute_dtype: str = "",
 ) -> LayerRecord:
     """The record of one layer.
 
     Parameters
     ----------
-    name, kind, activation, weight_dtype
+    name, kind, activation, weight_dtype, compute_dtype
         As in the record; "linear" counts as no activation.
     inputs : ndarray, or None
         What the layer receives at its first call; None if that is no tensor.
@@ -90,6 +91,7 @@ def layer_record(
             feature_means=means,
             feature_stds=stds,
             weight_dtype=weight_dtype,
+            compute_dtype=compute_dtype,
             units=outputs[0].shape[-1] if outputs[0].ndim else 0,
         )
 

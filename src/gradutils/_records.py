@@ -57,6 +57,8 @@ class LayerRecord:
         its first call; empty if that is not floating.
     weight_dtype : str
         Type of the trainable weights; "" without them.
+    compute_dtype : str
+        Type in which the layer computes; "" if that is not known.
     units : int
         Size of the last axis of the outputs.
     """
@@ -86,6 +88,7 @@ class LayerRecord:
     feature_means: np.ndarray = field(default_factory=_nothing)
     feature_stds: np.ndarray = field(default_factory=_nothing)
     weight_dtype: str = ""
+    compute_dtype: str = ""
     units: int = 0
 
 

@@ -21,6 +21,11 @@ class Threshold(NamedTuple):
 
 
 _KINDS = "benchmarks.diagnosis, failing models and their sound twins, tuning half"
+_GUARD = "a guard: with it no sound model of the tuning half gets an alarm"
+
+_ROUNDING = 1e-5  # of a range, by which rounding may carry an output beyond its end
+_SAME = 1e-3  # of a loss, up to which two losses count as the same number
+_ZERO_SUM = 1e-6  # of its terms, which rounding leaves of a sum that is 0
 
 #: The limits of the checks, by name.
 THRESHOLDS = {
@@ -47,11 +52,21 @@ THRESHOLDS = {
         "decades by which the backward signal grows towards the first layer",
         "the same half: nets with 1.7 train, nets with 4.6 do not",
     ),
+    "time steps": Threshold(
+        10,
+        "time steps from which the signal is followed over them",
+        "over fewer of them no default cell loses two decades",
+    ),
     "dead units": Threshold(
         0.8,
         "share of a hidden layer's units that are zero for every sample",
         "other tools warn between 0.2 and 0.5, but 30 ReLU layers with He weights reach 0.53 "
         "and train",
+    ),
+    "narrow layer": Threshold(
+        16,
+        "units of a layer, below which all must be dead before it is a fault",
+        "a share of few units is large by chance: 16 He layers of 5 units train with dead ones",
     ),
     "saturated": Threshold(
         0.9,
@@ -73,6 +88,12 @@ THRESHOLDS = {
         "the same for an optimiser that does not rescale its steps, where the look ahead fails",
         _KINDS + ": SGD diverges at 30, and moves nothing at 0.01",
     ),
+    "sparse inputs": Threshold(
+        0.5,
+        "share of the inputs that are exactly 0, from which neither small inputs nor different "
+        "features are a fault",
+        _KINDS + ": one-hot and TF-IDF rows (0.99) train",
+    ),
     "offset": Threshold(
         30.0,
         "root mean square of the features' means over that of their standard deviations",
@@ -82,6 +103,11 @@ THRESHOLDS = {
         100.0,
         "largest over smallest standard deviation of a feature",
         _KINDS + ": 313 fails, 1.1 to 3.8 train",
+    ),
+    "feature scales, largest": Threshold(
+        10.0,
+        "standard deviation that the largest feature has at least",
+        "features that are merely small drown nothing: data scale judges them",
     ),
     "target scale": Threshold(
         1e3,
@@ -98,6 +124,27 @@ THRESHOLDS = {
         "share of the outputs, or targets, outside [0, 1] under a loss of probabilities",
         "a probability; failing models have 1.00, sound ones 0",
     ),
+    "sum of probabilities": Threshold(
+        0.01,
+        "difference from 1 of the sum of a row's outputs, up to which they are probabilities",
+        "rounding in float16 stays below it",
+    ),
+    "logits expected": Threshold(
+        0.1,
+        "loss of one's own at outputs that equal the targets, from which it may expect logits",
+        "the loss of probabilities is 0 there, a softmax of 10 probabilities gives 1.46",
+    ),
+    "logits expected, far out": Threshold(
+        0.01,
+        "the same loss at logits of 20 and -20, over that at the targets",
+        "a loss of logits is 0 there",
+    ),
+    "wrong sign": Threshold(
+        1.5,
+        "negative loss far off the targets over that nearer to them",
+        "a negated cross-entropy has 2 between probabilities of 1e-3 and 1e-6, and 10 between "
+        "logits of 20 and 200",
+    ),
     "solved": Threshold(
         1e-3,
         "size of the loss up to which gradients of exactly 0 are those of a solved task",
@@ -113,16 +160,76 @@ THRESHOLDS = {
         "share of the loss that ten steps on one batch remove, at least, in a model that learns",
         _KINDS + ": failing models remove less than 0.01",
     ),
+    "falls": Threshold(
+        0.9,
+        "loss during the look ahead over the loss before, from which it has not fallen",
+        _GUARD,
+    ),
+    "learnt": Threshold(
+        0.9,
+        "loss over that of the best constant answer, below which a model has learnt something",
+        _GUARD,
+    ),
+    "learnt nothing": Threshold(
+        0.95,
+        "the same, from which a model has learnt nothing",
+        "a constant answer has 1",
+    ),
+    "fitted": Threshold(
+        0.5,
+        "the same, below which neither saturated units nor a large penalty are a fault",
+        _GUARD,
+    ),
+    "averaged": Threshold(
+        10,
+        "steps of the optimiser from which moving averages are judged",
+        "before, they are those of the start",
+    ),
+    "trained": Threshold(
+        20,
+        "steps of the optimiser from which outputs, units and classes are judged as trained",
+        _GUARD,
+    ),
+    "stuck": Threshold(
+        50,
+        "steps of the optimiser from which having learnt nothing is a fault",
+        _GUARD,
+    ),
     "step too large": Threshold(
         3.0,
         "loss of a batch after one step on it, over the loss before",
         _KINDS + ": 3.8 and 5.2 fail, 0.8 trains",
     ),
+    "diverges": Threshold(
+        2.0,
+        "loss of a batch after ten steps on it, over the loss before",
+        _KINDS,
+    ),
+    "large step": Threshold(
+        0.1,
+        "largest step of a layer over its weights, from which it is blamed for a loss that rises",
+        _KINDS + ": up to 0.3 trains where the loss falls, rules of thumb say 0.001 to 0.01",
+    ),
     "step too small": Threshold(
-        2e-5,
+        1e-4,
         "largest step of a layer over its weights, while gradients are not small and the look "
         "ahead gets nowhere",
-        _KINDS + ": 0 to 3e-6 fails, 6e-3 trains",
+        _KINDS + ": 0 to 7e-5 fails, 6e-3 trains",
+    ),
+    "step too small, gradient": Threshold(
+        0.1,
+        "largest gradient of a layer over its weights, from which gradients are not small",
+        _KINDS + ": 0.2 and more where only the rate is at fault",
+    ),
+    "step too small, trained": Threshold(
+        1e-8,
+        "largest step of a layer over its weights, after training and at the constant answer",
+        "float32 adds nothing below 6e-8",
+    ),
+    "rate decayed": Threshold(
+        1e-3,
+        "largest learning rate of the schedule from ten steps on, over that of now",
+        _KINDS + ": below 1e-7 fails",
     ),
     "half precision": Threshold(
         0.5,
@@ -138,6 +245,31 @@ THRESHOLDS = {
         8.0,
         "largest over median loss of a sample, under a CTC loss",
         _KINDS + ": 11 fails, 1.4 trains",
+    ),
+    "bad rows, regression": Threshold(
+        1e3,
+        "the same under a regression loss, where the look ahead gets nowhere",
+        _KINDS + ": 3e6 fails, 56 trains",
+    ),
+    "bad rows, share": Threshold(
+        0.9,
+        "share of the loss that the few rows make up",
+        _KINDS,
+    ),
+    "few rows": Threshold(
+        0.1,
+        "share of the batch up to which rows are few",
+        "more of them are no exception",
+    ),
+    "large rows": Threshold(
+        100.0,
+        "size of a sample's inputs over the median, where the look ahead fails",
+        _KINDS + ": 1e3 fails",
+    ),
+    "masked NaN": Threshold(
+        0.99,
+        "share of the losses that are not finite which stand at masked steps",
+        "1 where the padding alone is at fault",
     ),
     "rare class": Threshold(
         0.1,
@@ -220,6 +352,12 @@ class Measured:
         return _best_constant(heads[0]) if len(heads) == 1 else np.nan
 
     @property
+    def attends(self) -> bool:
+        """Whether a layer is named after attention, as those inside Keras' own are."""
+        names = [layer.name.lower() for layer in self.seen.layers]
+        return any("attention" in name or "attn" in name for name in names)
+
+    @property
     def gets_nowhere(self) -> bool:
         """Whether the look ahead removes next to nothing of a loss that is not small."""
         if self.trial is None or abs(self.seen.loss) <= self.limits["solved"]:
@@ -229,8 +367,9 @@ class Measured:
 
     @property
     def learned_nothing(self) -> bool:
-        """Whether the model is no better than a constant answer after 50 steps or more."""
-        return bool(self.iterations >= 50 and self.seen.loss >= 0.95 * self.constant)
+        """Whether the model is no better than a constant answer after many steps."""
+        enough = self.limits["learnt nothing"] * self.constant
+        return bool(self.iterations >= self.limits["stuck"] and self.seen.loss >= enough)
 
     @property
     def blows_up(self) -> bool:
@@ -240,15 +379,16 @@ class Measured:
         losses = self.trial.losses
         if not np.isfinite(losses).all():
             return True
-        first, limit = losses[0], self.limits["step too large"]
-        if first <= self.limits["solved"] or losses.max() <= np.nan_to_num(self.constant):
+        first, limits = losses[0], self.limits
+        if first <= limits["solved"] or losses.max() <= np.nan_to_num(self.constant):
             return False
         spread_before, spread_after = self.trial.output_spreads
-        stays = losses[-1] >= 0.9 * first or losses[-1] > self.constant
-        stays |= spread_after < 0.01 * spread_before
-        rises = losses[-1] >= first and losses[1:].min() >= 0.9 * first
-        rises &= not losses[-1] <= self.constant and self.largest_step >= 0.1
-        return bool((losses[1] >= limit * first and stays) or losses[-1] >= 2 * first or rises)
+        jumps = losses[1] >= limits["step too large"] * first
+        stays = losses[-1] >= limits["falls"] * first or losses[-1] > self.constant
+        stays |= spread_after < limits["constant output"] * spread_before
+        rises = losses[-1] >= first and losses[1:].min() >= limits["falls"] * first
+        rises &= not losses[-1] <= self.constant and self.largest_step >= limits["large step"]
+        return bool((jumps and stays) or losses[-1] >= limits["diverges"] * first or rises)
 
     @property
     def largest_step(self) -> float:
@@ -270,7 +410,7 @@ class Measured:
     def beats_constant(self) -> bool:
         """Whether the model does, or after the look ahead will do, better than any constant."""
         after = self.trial.losses[-1] if self.trial is not None else np.inf
-        return bool(min(self.seen.loss, after) < 0.9 * self.constant)
+        return bool(min(self.seen.loss, after) < self.limits["learnt"] * self.constant)
 
 
 class Check(NamedTuple):
@@ -278,7 +418,8 @@ class Check(NamedTuple):
 
     id stays for ever; kind becomes the verdict; test is a function of what was measured; limit
     names a row of `THRESHOLDS`, "" where none is needed; chapter is a slug. A note is said without
-    being a verdict. Below a final finding nothing else is judged.
+    being a verdict. Below a final finding nothing else is judged. also names further chapters;
+    that about transformers is named only where the model attends.
     """
 
     id: str
@@ -290,6 +431,7 @@ class Check(NamedTuple):
     chapter: str
     note: bool = False
     final: bool = False
+    also: tuple[str, ...] = ()
 
 
 def trunk(layers: Sequence[LayerRecord]) -> list[LayerRecord]:
@@ -367,7 +509,7 @@ _REGRESSION = {
 
 
 def _outside(values: np.ndarray, low: float, high: float) -> float:
-    margin = 1e-5 * (1 if np.isinf(high) else high - low)
+    margin = _ROUNDING * (1 if np.isinf(high) else high - low)
     return float(((values < low - margin) | (values > high + margin)).mean())
 
 
@@ -389,8 +531,10 @@ def _outputs_no_probabilities(m: Measured) -> Evidence | None:
             continue
         share = _outside(head.outputs, 0, 1)
         rows = head.outputs.sum(axis=-1) if head.outputs.ndim else head.outputs
-        off = not head.loss.startswith("binary") and head.activation in (RANGES.keys() | {"linear"})
-        if share > m.limits["outside [0, 1]"] or (off and np.abs(rows - 1).max() > 0.01):
+        one_of_many = not head.loss.startswith("binary")
+        off = np.abs(rows - 1).max() > m.limits["sum of probabilities"]
+        off &= one_of_many and head.activation in (RANGES.keys() | {"linear"})
+        if share > m.limits["outside [0, 1]"] or off:
             text = (
                 f"the loss {head.loss} takes probabilities, the outputs range from "
                 f"{_spans(head.outputs)}; the last activation is {head.activation or 'unknown'}"
@@ -401,13 +545,13 @@ def _outputs_no_probabilities(m: Measured) -> Evidence | None:
 
 def _logits_expected(m: Measured) -> Evidence | None:
     for head in m.seen.heads:
-        probabilities = head.activation in _PROBABILITIES or _rows_sum_to_one(head)
+        probabilities = head.activation in _PROBABILITIES or _rows_sum_to_one(m, head)
         if not probabilities or (head.activation == "softmax" and head.outputs.shape[-1] == 1):
             continue
         own = m.seen.own_loss
         twice = head.from_logits and not head.has_logits
-        if own is not None and own.at_targets > 0.1:
-            twice |= abs(own.at_logits) < 0.01 * own.at_targets
+        if own is not None and own.at_targets > m.limits["logits expected"]:
+            twice |= abs(own.at_logits) < m.limits["logits expected, far out"] * own.at_targets
         if twice:
             last = head.activation or "softmax"
             text = f"the loss expects logits, the outputs are probabilities: {last} twice"
@@ -415,11 +559,12 @@ def _logits_expected(m: Measured) -> Evidence | None:
     return None
 
 
-def _rows_sum_to_one(head: Head) -> bool:
+def _rows_sum_to_one(m: Measured, head: Head) -> bool:
     p = head.outputs
     if p.ndim < 2 or p.shape[-1] < 2 or not np.isfinite(p).all():
         return False
-    return bool(p.min() >= 0 and np.abs(p.sum(axis=-1) - 1).max() < 1e-3)
+    off = np.abs(p.sum(axis=-1) - 1).max()
+    return bool(p.min() >= 0 and off <= m.limits["sum of probabilities"])
 
 
 def _log_of_outputs(m: Measured) -> Evidence | None:
@@ -483,8 +628,8 @@ def _broadcast(m: Measured) -> Evidence | None:
     if own is None or not np.isfinite([own.rows, own.pairs, own.together]).all() or not own.rows:
         return None
     off = abs(own.pairs - own.rows) / abs(own.rows)
-    paired = any(np.isclose(own.together, c * own.pairs, rtol=1e-3) for c in (1, 2, 3, 4, 9))
-    rowwise = any(np.isclose(own.together, c * own.rows, rtol=1e-3) for c in (1, 2, 3))
+    paired = any(np.isclose(own.together, c * own.pairs, rtol=_SAME) for c in (1, 2, 3, 4, 9))
+    rowwise = any(np.isclose(own.together, c * own.rows, rtol=_SAME) for c in (1, 2, 3))
     if off < m.limits["broadcast"] or not paired or rowwise:
         return None
     head = m.seen.heads[0]
@@ -501,7 +646,7 @@ def _wrong_sign(m: Measured) -> Evidence | None:
     if own is None:
         return None
     near, far = own.against
-    if far < 1.5 * near < 0 and near < np.fmax(own.at_logits, own.at_targets):
+    if far < m.limits["wrong sign"] * near < 0 and near < np.fmax(own.at_logits, own.at_targets):
         text = (
             f"the loss is {near:.3g} where outputs contradict the targets and {far:.3g} further "
             "off: it is maximised, and falls without bound"
@@ -551,7 +696,8 @@ def _penalty_not_finite(m: Measured) -> Evidence | None:
 
 def _penalty_outweighs(m: Measured) -> Evidence | None:
     penalty, rest = m.seen.regularization, abs(m.data_loss)
-    if not np.isfinite(penalty) or not penalty or rest < 0.5 * np.nan_to_num(m.constant):
+    fitted = rest < m.limits["fitted"] * np.nan_to_num(m.constant)
+    if not np.isfinite(penalty) or not penalty or fitted:
         return None
     ratio = penalty / rest if rest else np.inf
     if ratio < m.limits["penalty"]:
@@ -564,34 +710,35 @@ def _penalty_outweighs(m: Measured) -> Evidence | None:
 def _bad_rows(m: Measured) -> Evidence | None:
     for head in m.seen.heads:
         losses = head.sample_losses
-        if head.masked_losses > 0.99:
+        if head.masked_losses > m.limits["masked NaN"]:
             text = (
                 "the loss is not finite at masked (padded) steps only: their weight 0 times NaN is "
                 "NaN"
             )
-            return Evidence(text, head.masked_losses, limit=0.99)
+            return Evidence(text, head.masked_losses, limit=m.limits["masked NaN"])
         bad = np.flatnonzero(~np.isfinite(losses))
         finite = not any(w.nonfinite_outputs or w.nonfinite_weights for w in m.seen.layers)
         if finite and 0 < len(bad) < len(losses):
             text = f"the loss is not finite in {len(bad)} of {len(losses)} rows: {_rows(bad)}"
             return Evidence(text, len(bad) / len(losses), limit=0.0)
         if head.loss in _REGRESSION and m.gets_nowhere and len(losses):
-            largest = np.sort(losses)[::-1][: max(1, len(losses) // 10)]
-            if losses.max() >= 1e3 * np.median(losses) and largest.sum() > 0.9 * losses.sum():
-                rows = np.flatnonzero(losses >= 0.1 * losses.max())
-                ratio = losses.max() / np.median(losses)
+            limit, few = m.limits["bad rows, regression"], m.limits["few rows"]
+            largest = np.sort(losses)[::-1][: max(1, int(few * len(losses)))]
+            ratio = losses.max() / np.median(losses)
+            if ratio >= limit and largest.sum() > m.limits["bad rows, share"] * losses.sum():
+                rows = np.flatnonzero(losses >= limit * np.median(losses))
                 text = (
                     f"the loss of {len(rows)} rows ({_rows(rows)}) is up to {ratio:.3g} times the "
                     "median, and no step makes it small"
                 )
-                return Evidence(text, ratio, limit=1e3)
+                return Evidence(text, ratio, limit=limit)
         if large := _large_rows(m):
             return large
         if head.loss != "ctc" or not len(losses):
             continue
         ratio = losses.max() / np.median(losses)
         if ratio >= m.limits["bad rows"]:
-            rows = np.flatnonzero(losses >= 0.5 * losses.max())
+            rows = np.flatnonzero(losses >= m.limits["bad rows"] * np.median(losses))
             text = (
                 f"the loss of {len(rows)} rows ({_rows(rows)}) is up to {ratio:.3g} times the "
                 "median: their labels are too long for the frames"
@@ -606,12 +753,12 @@ def _large_rows(m: Measured) -> Evidence | None:
     middle = np.median(sizes) if len(sizes) else 0.0
     if not middle or not (m.blows_up or m.gets_nowhere):
         return None
-    rows = np.flatnonzero(sizes >= 100 * middle)
-    if not 0 < len(rows) <= 0.1 * len(sizes):
+    rows = np.flatnonzero(sizes >= m.limits["large rows"] * middle)
+    if not 0 < len(rows) <= m.limits["few rows"] * len(sizes):
         return None
     ratio = sizes.max() / middle
     text = f"the inputs of {len(rows)} rows ({_rows(rows)}) are up to {ratio:.3g} times the median"
-    return Evidence(text, ratio, limit=100.0)
+    return Evidence(text, ratio, limit=m.limits["large rows"])
 
 
 def _rows(indices: np.ndarray) -> str:
@@ -658,6 +805,8 @@ def _nonfinite(m: Measured) -> Evidence | None:
         if what == "outputs" and bad[0].activation == "exponential":
             text += ", whose activation is the exponential"
             remedy = "Replace the exponential activation: it doubles with every 0.7 it receives."
+        if what == "outputs" and bad[0].compute_dtype == "float16":
+            text += ", which computes in float16: its largest number is 65,504"
         if what == "backward signal" and bad[0].nonfinite_rows:
             text += f", in {bad[0].nonfinite_rows:.0%} of the rows"
         names = [layer.name for layer in bad]
@@ -735,17 +884,14 @@ def _equal_units(m: Measured) -> Evidence | None:
 
 def _dead_units(m: Measured) -> Evidence | None:
     """A narrow layer has a large share by chance, so there all of its units must be dead."""
-    bad = [
-        layer
-        for layer in m.seen.layers[:-1]
-        if layer.dead >= (m.limits["dead units"] if layer.units >= 16 else 1.0)
-    ]
+    share, narrow = m.limits["dead units"], m.limits["narrow layer"]
+    bad = [w for w in m.seen.layers[:-1] if w.dead >= (share if w.units >= narrow else 1.0)]
     return _share(bad, "dead", "units are dead")
 
 
 def _saturated(m: Measured) -> Evidence | None:
     """Units at the ends of their range are no fault where training has put them there."""
-    if m.iterations >= 20 and m.seen.loss < 0.5 * m.constant:
+    if m.iterations >= m.limits["trained"] and m.seen.loss < m.limits["fitted"] * m.constant:
         return None
     bad = [layer for layer in m.seen.layers[:-1] if layer.saturated >= m.limits["saturated"]]
     return _share(bad, "saturated", "outputs are saturated")
@@ -790,7 +936,7 @@ def _about_to_leave_zero(layers: list[LayerRecord]) -> bool:
     softmax makes 0; the first step parts them if their own gradients differ.
     """
     equal = [w for w in layers if w.weight_norm == 0 or (w.equal_weights and not w.equal_units)]
-    return layers[0].backward < 1e-6 * layers[-1].backward and any(
+    return layers[0].backward < _ZERO_SUM * layers[-1].backward and any(
         w.gradient_norm > 0 for w in equal
     )
 
@@ -838,11 +984,11 @@ def _exploding(m: Measured) -> Evidence | None:
 
 
 def _over_time(m: Measured) -> list[tuple[LayerRecord, float, int]]:
-    """Cells with ten steps or more: the decades from the last step to the first, and the steps."""
+    """Cells with several steps: the decades from the last step to the first, and the steps."""
     found = []
     for cell in m.trunk:
         norms = cell.backward_by_call[cell.backward_by_call > 0]  # masked steps get exactly nothing
-        if len(cell.backward_by_call) >= 10 and len(norms):
+        if len(cell.backward_by_call) >= m.limits["time steps"] and len(norms):
             found.append((cell, _decades(norms[0], norms[-1]), len(norms)))
     return found
 
@@ -919,7 +1065,8 @@ def _input_scale(m: Measured) -> Evidence | None:
     if saturates:
         limit = m.limits["data scale, plain steps"]
     embedded = any(layer.kind.startswith("Embedding") for layer in m.seen.layers)
-    if abs(off) < limit or (off < 0 and (first.input_zeros > 0.5 or (embedded and m.adaptive))):
+    sparse = first.input_zeros > m.limits["sparse inputs"]
+    if abs(off) < limit or (off < 0 and (sparse or (embedded and m.adaptive))):
         return None
     if m.adaptive and not saturates and _copes(m, off):
         return None
@@ -936,7 +1083,7 @@ def _copes(m: Measured, off: float) -> bool:
     """
     if m.trial is None or m.blows_up:
         return False
-    falls = m.trial.losses[-1] <= 0.9 * m.trial.losses[0]
+    falls = m.trial.losses[-1] <= m.limits["falls"] * m.trial.losses[0]
     return m.beats_constant or bool(off > 0 and falls)
 
 
@@ -955,12 +1102,14 @@ def _input_offset(m: Measured) -> Evidence | None:
 
 def _feature_scales(m: Measured) -> Evidence | None:
     first = _first(m)
-    if first is None or first.input_zeros > 0.5 or _large_rows(m):
+    if first is None or first.input_zeros > m.limits["sparse inputs"] or _large_rows(m):
         return None
     stds = first.feature_stds[first.feature_stds > 0]
-    if len(stds) < 2 or stds.max() < 10 or stds.max() < m.limits["feature scales"] * stds.min():
+    if len(stds) < 2 or stds.max() < m.limits["feature scales, largest"]:
         return None
     ratio = stds.max() / stds.min()
+    if ratio < m.limits["feature scales"]:
+        return None
     text = (
         f"the features of the inputs have standard deviations from {stds.min():.2g} to "
         f"{stds.max():.2g}: the large ones drown the others"
@@ -1006,27 +1155,32 @@ def _step_too_small(m: Measured) -> Evidence | None:
     gradient = max(layer.gradient_norm / (layer.weight_norm or 1) for layer in layers)
     later = optimizer.later_rate / optimizer.rate if optimizer.rate else np.inf
     later = later if optimizer.later_rate else 1.0
-    trained = m.iterations >= 20
-    unsolved = not trained or m.seen.loss >= 0.9 * m.constant
-    if unsolved and 0 <= optimizer.later_rate < 1e-3 * optimizer.rate:
+    limits, trained = m.limits, m.iterations >= m.limits["trained"]
+    unsolved = not trained or m.seen.loss >= limits["learnt"] * m.constant
+    if unsolved and 0 <= optimizer.later_rate < limits["rate decayed"] * optimizer.rate:
         text = (
             f"ten steps from now the schedule will have lowered the learning rate from "
             f"{optimizer.rate:.2g} to {optimizer.later_rate:.2g}, for good"
         )
-        return Evidence(text, optimizer.later_rate / optimizer.rate, limit=1e-3)
-    if unsolved and trained and largest * later < 1e-8:
+        return Evidence(text, optimizer.later_rate / optimizer.rate, limit=limits["rate decayed"])
+    if unsolved and trained and largest * later < limits["step too small, trained"]:
         text = (
             f"at a learning rate of {optimizer.rate:.2g} the next update is {largest:.1g} times "
             "the weights, less than float32 can add to them"
         )
-        return Evidence(text, largest)
+        return Evidence(text, largest, limit=limits["step too small, trained"])
     moves = m.trial is not None and not m.gets_nowhere
-    if gradient < 1e-3 or moves or largest * later >= m.limits["step too small"]:
+    small = gradient < limits["step too small, gradient"]
+    if small or moves or largest * later >= limits["step too small"]:
         return None
     text = (
         f"at a learning rate of {optimizer.rate:.2g} the next update is {largest:.1g} times the "
         "weights, although the gradients are not small: steps move nothing"
     )
+    if any(layer.weight_dtype == "bfloat16" for layer in layers):
+        text += "; a bfloat16 weight loses what is less than 1/256 of it"
+        remedy = "Keep the weights in float32, as the policy mixed_bfloat16 does."
+        return Evidence(text, largest, remedy=remedy, chapter="transformers")
     return Evidence(text, largest)
 
 
@@ -1041,7 +1195,7 @@ def _negative_rate(m: Measured) -> Evidence | None:
 
 
 def _train_and_inference(m: Measured) -> Evidence | None:
-    if m.iterations < 10 or not m.seen.loss > 0:
+    if m.iterations < m.limits["averaged"] or not m.seen.loss > 0:
         return None
     targets = [head.targets for head in m.seen.heads if head.targets is not None]
     if any(np.all(given == given[:1]) for given in targets):
@@ -1062,9 +1216,10 @@ def _train_and_inference(m: Measured) -> Evidence | None:
 
 def _constant_output(m: Measured) -> Evidence | None:
     head = m.seen.heads[0] if len(m.seen.heads) == 1 else None
-    if m.iterations < 20 or head is None or m.trial is None or m.seen.loss <= m.limits["solved"]:
+    if m.iterations < m.limits["trained"] or head is None or m.trial is None:
         return None
-    if m.seen.loss < 0.95 * np.nan_to_num(m.constant):
+    least = max(m.limits["solved"], m.limits["learnt nothing"] * np.nan_to_num(m.constant))
+    if m.seen.loss <= least:
         return None
     spread, size = m.trial.output_spreads[0], m.trial.output_sizes[0]
     if head.targets is not None and head.loss in _REGRESSION:
@@ -1085,14 +1240,46 @@ def _rarest(m: Measured) -> tuple[float, Head] | None:
 
 def _rare_class(m: Measured) -> Evidence | None:
     rarest = _rarest(m)
-    if rarest is None or m.iterations < 20 or m.seen.loss < 0.9 * m.constant:
+    if rarest is None or m.iterations < m.limits["trained"]:
         return None
     share, head = rarest
-    text = (
-        f"the rarest class has a share of {share:.2g}, and the loss of {m.seen.loss:.2g} is that "
-        f"of the best constant answer, {m.constant:.2g}"
-    )
+    text = f"the rarest class has a share of {share:.2g}"
+    if not m.seen.loss < m.limits["learnt"] * m.constant:
+        text += (
+            f", and the loss of {m.seen.loss:.2g} is that of the best constant answer, "
+            f"{m.constant:.2g}"
+        )
+    elif (
+        m.iterations >= m.limits["stuck"]
+        and m.seen.loss >= m.limits["fitted"] * m.constant
+        and (missed := _missed(head))
+    ):
+        text += f", and none of its {missed} samples in the batch is recognised"
+    else:
+        return None
     return Evidence(text, share * len(head.class_shares), [])
+
+
+def _missed(head: Head) -> int:
+    """Samples of the rarest class in the batch if the outputs name another class for all of them.
+
+    0 if one of them is recognised, or none is there.
+    """
+    targets, outputs, rarest = head.targets, head.outputs, int(np.argmin(head.class_shares))
+    if targets is None:
+        return 0
+    if head.loss.startswith("binary"):
+        logits = head.from_logits and not head.has_logits
+        labels, answers = targets > 0.5, outputs > (0.0 if logits else 0.5)
+    else:
+        sparse = head.loss.startswith("sparse")
+        labels = targets if sparse else targets.argmax(axis=-1)
+        answers = outputs.argmax(axis=-1)
+    labels, answers = labels.ravel(), answers.ravel()
+    if labels.shape != answers.shape:
+        return 0
+    rare = labels == rarest
+    return 0 if (answers[rare] == rarest).any() else int(rare.sum())
 
 
 def _rare_class_note(m: Measured) -> Evidence | None:
@@ -1222,6 +1409,7 @@ CHECKS = (
         "Scale the data or the weights; in float16, keep this layer in float32.",
         "jacobian_products",
         final=True,
+        also=("transformers",),
     ),
     Check(
         "G15", "frozen", _frozen, "",
@@ -1244,12 +1432,14 @@ CHECKS = (
         "Compute the loss from logits (from_logits=True), or use a linear output.",
         "activations",
         final=True,
+        also=("elsewhere",),
     ),
     Check(
         "G18", "second derivative", _second_derivative, "",
         "Piecewise linear activations have no curvature, so the residual does not see the net.",
         "Use a smooth activation, such as tanh, in the hidden layers.",
         "activations",
+        also=("elsewhere",),
     ),
     Check(
         "G19", "equal units", _equal_units, "",
@@ -1281,12 +1471,14 @@ CHECKS = (
         "Draw the weights for the activation (He for ReLU, Glorot for tanh), or add skip "
         "connections or layer normalisation; replace sigmoids.",
         "initialization",
+        also=("transformers",),
     ),
     Check(
         "G23", "exploding", _exploding, "exploding",
         "The backward signal is multiplied at every layer, here by more than 1.",
         "Draw smaller weights, scale or normalise residual branches, clip by global norm.",
         "initialization",
+        also=("transformers",),
     ),
     Check(
         "G24", "vanishing", _vanishing_over_time, "vanishing",
@@ -1324,6 +1516,7 @@ CHECKS = (
         "Outputs start near 0 and move by about the learning rate, the targets are far away.",
         "Scale the targets to variance 1 (or predict their log), and scale the predictions back.",
         "signal_propagation",
+        also=("elsewhere",),
     ),
     Check(
         "G31", "penalty", _penalty_outweighs, "penalty",
@@ -1342,6 +1535,7 @@ CHECKS = (
         "The step leaves the region in which the gradient says where the loss falls.",
         "Lower the learning rate tenfold, or warm it up over the first steps.",
         "learning_rate",
+        also=("transformers",),
     ),
     Check(
         "G34", "step too small", _step_too_small, "step too small",
@@ -1361,6 +1555,7 @@ CHECKS = (
         "The outputs have collapsed to one point, most often after steps that were too large.",
         "Draw the weights anew and lower the learning rate tenfold, or warm it up.",
         "learning_rate",
+        also=("transformers", "elsewhere"),
     ),
     Check(
         "G37", "rare class", _rare_class, "rare class",

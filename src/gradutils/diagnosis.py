@@ -42,6 +42,8 @@ class Finding:
         Slug of the book's page about it.
     tried : list of str
         What became of the remedies that were tried on the model; empty if none was.
+    also : list of str
+        Slugs of further pages that treat it.
     """
 
     id: str
@@ -54,6 +56,7 @@ class Finding:
     remedy: str
     chapter: str
     tried: list[str] = field(default_factory=list)
+    also: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -89,7 +92,7 @@ class Diagnosis:
             lines += [f"- {found.kind} ({found.id}): {found.evidence}", f"  cause: {found.cause}"]
             lines += [f"  remedy{'' if found.tried else ' (untried)'}: {found.remedy}"]
             lines += [f"  tried: {line}" for line in found.tried]
-            lines += [f"  layers: {_span(found.layers)}", f"  read: {found.chapter}"]
+            lines += [f"  layers: {_span(found.layers)}", f"  read: {_pages(found)}"]
         for note in self.notes:
             lines += [f"- note, {note.kind} ({note.id}): {note.evidence}"]
             lines += [f"  {note.remedy}", f"  read: {note.chapter}"]
@@ -103,7 +106,7 @@ class Diagnosis:
             f"{escape(found.remedy)} "
             + "".join(f"<em>Tried:</em> {escape(line)} " for line in found.tried)
             + f"<em>Layers:</em> {escape(_span(found.layers))}. "
-            f"<em>Read:</em> {escape(found.chapter)}</dd>"
+            f"<em>Read:</em> {escape(_pages(found))}</dd>"
             for found in self.findings
         )
         items += "".join(
@@ -335,14 +338,14 @@ def _judge(m: Measured) -> tuple[list[Finding], list[Finding]]:
             evidence = check.test(m)
         if evidence is None:
             continue
-        (notes if check.note else findings).append(_worded(check, evidence, m.limits))
+        (notes if check.note else findings).append(_worded(check, evidence, m))
         if check.final:
             break
     return findings, notes
 
 
-def _worded(check: Check, evidence: Evidence, limits: Mapping[str, float]) -> Finding:
-    limit = evidence.limit if evidence.limit is not None else limits.get(check.limit, 0.0)
+def _worded(check: Check, evidence: Evidence, m: Measured) -> Finding:
+    limit = evidence.limit if evidence.limit is not None else m.limits.get(check.limit, 0.0)
     return Finding(
         id=check.id,
         kind=check.kind,
@@ -353,7 +356,12 @@ def _worded(check: Check, evidence: Evidence, limits: Mapping[str, float]) -> Fi
         cause=check.cause,
         remedy=evidence.remedy or check.remedy,
         chapter=evidence.chapter or check.chapter,
+        also=[page for page in check.also if page != "transformers" or m.attends],
     )
+
+
+def _pages(found: Finding) -> str:
+    return ", ".join([found.chapter, *found.also])
 
 
 def _span(names: list[str]) -> str:

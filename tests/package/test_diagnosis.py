@@ -116,6 +116,7 @@ def test_overflow_names_the_layer_whose_outputs_overflow_first():
     found = static(net(20, "relu", 60, dtype="mixed_float16"), X, Y)
     assert found.verdict == "non-finite"
     assert "outputs" in found.findings[0].evidence
+    assert "float16" in found.findings[0].evidence
 
 
 def test_float16_underflow_is_told_from_a_shrinking_product():
@@ -162,7 +163,7 @@ def test_every_chapter_that_is_named_exists():
     source = Path(gradutils.checks.__file__).read_text()
     slugs = {path.stem[3:] for path in NOTEBOOKS.glob("*.ipynb")}
     inline = set(re.findall(r'^ +"([a-z_]+)",?$', source, re.M))
-    assert {check.chapter for check in CHECKS} <= slugs
+    assert {page for check in CHECKS for page in (check.chapter, *check.also)} <= slugs
     assert {"clipping", "jacobian_products"} <= inline & slugs
 
 
@@ -529,3 +530,27 @@ def test_remedies_are_combined_where_one_alone_is_slow():
     first = diagnose(model, x, 2 * x).findings[0]
     assert "and a learning rate of" in first.tried[0]
     assert first.remedy.startswith("Scale the inputs") and "Raise the learning rate" in first.remedy
+
+
+@pytest.mark.parametrize(("attends", "also"), [(True, ["transformers"]), (False, [])])
+def test_the_chapter_about_transformers_is_named_where_the_model_attends(attends, also):
+    inputs = keras.Input((4, 16))
+    h = layers.MultiHeadAttention(2, 8)(inputs, inputs) if attends else inputs
+    model = keras.Model(inputs, layers.Dense(5)(layers.Flatten()(h)))
+    model.compile(keras.optimizers.SGD(1e3), LOSS)
+    x = np.stack([X] * 4, axis=1)
+    found = {f.id: f for f in diagnose(model, x, Y, try_remedies=False).findings}
+    assert found["G33"].also == also
+    assert ("transformers" in str(found["G33"])) == attends
+
+
+def test_updates_that_bfloat16_rounds_away_are_named():
+    """With float32 weights the same steps are small, and no fault of the number type."""
+    texts = {}
+    for dtype in ("bfloat16", "float32"):
+        model = net(2, "relu", 2**0.5, dtype=dtype, optimizer=keras.optimizers.Adam(1e-6))
+        (found,) = diagnose(model, X, Y, try_remedies=False).findings
+        assert found.kind == "step too small"
+        texts[dtype] = found.evidence
+    assert "bfloat16" in texts["bfloat16"]
+    assert "bfloat16" not in texts["float32"]
