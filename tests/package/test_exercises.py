@@ -25,6 +25,12 @@ def rms_backward(h, g):
     return (g - h / rms * np.mean(g * h / rms)) / rms
 
 
+def leaky_ratio(alpha):
+    """Return 1 / c for a leaky ReLU, c the variance of phi^2 over the square of its mean."""
+    square, fourth = (1 + alpha**2) / 2, 3 * (1 + alpha**4) / 2
+    return square**2 / (fourth - square**2)
+
+
 #: Exercise -> right answers, from the exercises' solutions: closed forms and known numbers.
 RIGHT = {
     "01.1": {"at_0_9": 132, "at_0_99": 1375, "lost": 0.0023},
@@ -39,8 +45,10 @@ RIGHT = {
     "05.1": {"q_50": 5.9},
     "05.2": {"layers": 13},
     "05.3": {"sigma_w": np.pi**0.5 / 2},
+    "05.4": {"exponent": -110 / 119, "ratio": leaky_ratio},
     "06.1": {"tanh": 158, "sigmoid": 12},
     "06.2": {"error": 1 / 12},
+    "06.3": {"steps": lambda rho: sum(rho ** (2 * k) for k in range(999)), "chance": 1e-4},
     "07.1": {"answer": 1 / 4, "loss": np.log(4) - 0.75 * np.log(3)},
     "07.4": {"sigma_w": 4},
     "08.1": {"rate": lambda low, high: 2 / (low + high)},
@@ -113,6 +121,8 @@ def test_an_answer_that_is_a_twentieth_off_is_not_right(exercise):
     ("exercise", "answers", "word"),
     [
         ("05.3", {"sigma_w": np.pi / 4}, "the square of what is asked for"),
+        ("05.4", {"exponent": 110 / 119}, "the right size with the wrong sign"),
+        ("05.4", {"ratio": lambda alpha: 1 / leaky_ratio(alpha)}, "the inverse of what"),
         ("11.4", {"sigma_w": lambda rho: 2 * rho}, "the square of what is asked for"),
         ("05.1", {"q_50": 5.9**0.5}, "the root of what is asked for"),
         ("09.1", {"gain": 3.0}, "the inverse of what is asked for"),
@@ -123,6 +133,8 @@ def test_an_answer_that_is_a_twentieth_off_is_not_right(exercise):
         ("18.3", {"decades": np.log10(np.pi / (np.pi - 1))}, "twice what is asked for"),
         ("18.3", {"decades": np.log(np.pi / (np.pi - 1)) / 2}, "a natural logarithm"),
         ("06.2", {"error": 1 / 24}, "half of what is asked for"),
+        ("06.3", {"steps": lambda rho: 1 - rho**2}, "the inverse of what is asked for"),
+        ("06.3", {"chance": 0.01}, "the root of what is asked for"),
         ("14.1", {"share": lambda batch: 2 / batch}, "1 minus what is asked for"),
         ("01.1", {"at_0_9": 131.1}, "a whole number, and on the right side"),
         ("01.1", {"at_0_9": 133}, "a whole number, and on the right side"),
