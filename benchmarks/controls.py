@@ -311,6 +311,26 @@ def decay_first() -> None:
             row(label, rate, found)
 
 
+def decay_beside() -> None:
+    """Chapter 11: the exploding tanh network, decay beside the loss at eight settings."""
+    fit = regularisation().fit
+    for rate in (1e-3, 1e-2):
+        for share in (0, 1e-3, 1e-2, 3e-2):
+            nets = [patients.patient("exploding tanh", seed=seed) for seed in SEEDS]
+            with quiet():
+                found = [fit(net, rate, decay=share / rate) for net in nets]
+            row(f"decay {share / rate:g}", rate, found)
+
+
+def regularisers() -> None:
+    """Chapter 11: the deep ReLU network with each regulariser, and with tanh; test accuracy."""
+    chapter = regularisation()
+    for label, arm in chapter.TRIALS.items():
+        for rate in (0.001, 0.003, 0.01, 0.03, 0.1):
+            with quiet():
+                row(label, rate, [chapter.score(*arm, rate, seed) for seed in SEEDS])
+
+
 def clipped_patients() -> None:
     """Chapter 13: three sick networks and a healthy one, clipped at norm 1; test accuracy."""
     arms = {
@@ -372,6 +392,8 @@ EXPERIMENTS = {
     "spirals": spirals,
     "depths": depths,
     "decay-first": decay_first,
+    "decay-beside": decay_beside,
+    "regularisers": regularisers,
     "clipped-patients": clipped_patients,
     "normalised": normalised,
     "skips": skips,
