@@ -326,7 +326,8 @@ class GradientMonitor(keras.callbacks.Callback):
     >>> model.compile("sgd", "mse")
     >>> monitor = GradientMonitor()
     >>> x, y = np.ones((64, 3)), np.zeros((64, 1))
-    >>> _ = model.fit(x, y, epochs=2, batch_size=16, verbose=0, callbacks=[monitor])
+    >>> options = {"epochs": 2, "batch_size": 16, "verbose": 0}
+    >>> _ = model.fit(x, y, callbacks=[monitor], **options)
     >>> monitor.norms.shape
     (8, 1)
     """

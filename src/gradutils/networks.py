@@ -107,7 +107,8 @@ class MLP:
     --------
     >>> import numpy as np
     >>> net = MLP([64] * 51, "relu", "he", seed=0)
-    >>> signals = net.forward(np.random.default_rng(1).standard_normal((100, 64)))
+    >>> x = np.random.default_rng(1).standard_normal((100, 64))
+    >>> signals = net.forward(x)
     >>> len(signals.pre), signals.output.shape
     (50, (100, 64))
     """
@@ -425,8 +426,10 @@ def layer_norms(
     >>> net = MLP([64] * 51, "linear", "orthogonal", seed=0)
     >>> x = np.random.default_rng(1).standard_normal((100, 64))
     >>> norms = layer_norms(net, x, np.zeros((100, 64)), loss=squared_error)
-    >>> f"{norms.forward[-1] / norms.forward[0]:.4f} {norms.backward[0] / norms.backward[-1]:.4f}"
-    '1.0000 1.0000'
+    >>> f"{norms.forward[-1] / norms.forward[0]:.4f}"
+    '1.0000'
+    >>> f"{norms.backward[0] / norms.backward[-1]:.4f}"
+    '1.0000'
     """
     _checks.callables(loss=loss)
     signals = net.forward(x)
@@ -519,8 +522,9 @@ def train(
     >>> import numpy as np
     >>> x = np.array([[0.0], [1.0]])
     >>> net = MLP([1, 1], "linear", "lecun", seed=0)
+    >>> options = {"loss": squared_error, "learning_rate": 0.5}
     >>> rng = np.random.default_rng(0)
-    >>> history = train(net, x, 2 * x, loss=squared_error, learning_rate=0.5, epochs=99, rng=rng)
+    >>> history = train(net, x, 2 * x, epochs=99, rng=rng, **options)
     >>> f"{net.weights[0].item():.6f}"
     '2.000000'
     """
@@ -623,7 +627,8 @@ def accuracy(net: MLP, x: np.ndarray, labels: np.ndarray) -> float:
     >>> import numpy as np
     >>> net = MLP([2, 2], "linear", "lecun", seed=0)
     >>> net.weights[0] = np.eye(2)
-    >>> accuracy(net, np.array([[2.0, 1.0], [3.0, 0.0]]), labels=np.array([0, 1]))
+    >>> x = np.array([[2.0, 1.0], [3.0, 0.0]])
+    >>> accuracy(net, x, labels=np.array([0, 1]))
     0.5
     """
     labels = np.asarray(labels)

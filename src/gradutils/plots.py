@@ -257,7 +257,8 @@ def side_by_side(
     Examples
     --------
     >>> two = {"loss": {"plain": [2.0, 1.0]}, "norm": {"plain": [3.0, 0.1]}}
-    >>> axes = side_by_side(two, xlabel="step", colors={"plain": "C0"}, log=["norm"])
+    >>> options = {"colors": {"plain": "C0"}, "log": ["norm"]}
+    >>> axes = side_by_side(two, xlabel="step", **options)
     >>> plt.close(axes[0].figure)
     """
     if not panels:
@@ -427,7 +428,8 @@ def histogram_row(
 
     Examples
     --------
-    >>> axes = histogram_row({"layer 1": [0.1, 0.2], "layer 2": [0.3]}, xlabel="activation")
+    >>> samples = {"layer 1": [0.1, 0.2], "layer 2": [0.3]}
+    >>> axes = histogram_row(samples, xlabel="activation")
     >>> plt.close(axes[0].figure)
     """
     flat, limits = _histogram_values(samples, bins, limits)
@@ -468,7 +470,8 @@ def phase_diagram(
 
     Examples
     --------
-    >>> ax = phase_diagram([0.5, 1.0, 1.5], [0.0, 0.1], [[0.2, 0.9, 1.5], [0.3, 0.8, 1.4]])
+    >>> chi = [[0.2, 0.9, 1.5], [0.3, 0.8, 1.4]]
+    >>> ax = phase_diagram([0.5, 1.0, 1.5], [0.0, 0.1], chi)
     >>> plt.close(ax.figure)
     """
     sigma_w, sigma_b = _array("sigma_w", sigma_w, axes=1), _array("sigma_b", sigma_b, axes=1)
@@ -595,7 +598,8 @@ def layer_histograms(
 
     Examples
     --------
-    >>> ax = layer_histograms({"layer 1": [0.1, 0.2], "layer 2": [0.3]}, xlabel="activation")
+    >>> samples = {"layer 1": [0.1, 0.2], "layer 2": [0.3]}
+    >>> ax = layer_histograms(samples, xlabel="activation")
     >>> plt.close(ax.figure)
     """
     flat, limits = _histogram_values(samples, bins, limits)

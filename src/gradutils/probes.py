@@ -77,7 +77,8 @@ def probe(
     Examples
     --------
     >>> import keras, numpy as np
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1, "sigmoid")])
+    >>> last = keras.layers.Dense(1, "sigmoid")
+    >>> model = keras.Sequential([keras.Input((4,)), last])
     >>> x, y = np.ones((8, 4)), np.zeros((8, 1))
     >>> probe(model, x, y, loss="binary_crossentropy").layers[0].kind
     'Dense'

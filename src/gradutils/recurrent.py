@@ -80,7 +80,8 @@ class RNN:
     --------
     >>> import numpy as np
     >>> net = RNN(2, 32, 1, seed=0)
-    >>> run = net.forward(np.random.default_rng(1).standard_normal((10, 50, 2)))
+    >>> u = np.random.default_rng(1).standard_normal((10, 50, 2))
+    >>> run = net.forward(u)
     >>> run.states.shape, run.output.shape
     ((10, 51, 32), (10, 1))
     """
@@ -223,8 +224,8 @@ class RNN:
         Examples
         --------
         >>> import numpy as np
-        >>> net = RNN(1, 3, 1, "linear", seed=0)  # an orthogonal matrix, again and again
-        >>> J = net.jacobians(np.zeros((50, 1)))
+        >>> net = RNN(1, 3, 1, "linear", seed=0)
+        >>> J = net.jacobians(np.zeros((50, 1)))  # orthogonal matrices
         >>> np.linalg.svd(J[-1], compute_uv=False).round(12)
         array([1., 1., 1.])
         """
@@ -356,7 +357,7 @@ class LSTM:
         Examples
         --------
         >>> import numpy as np
-        >>> net = LSTM(1, 2, forget_bias=0.0, recurrent=0.0, seed=0)  # no path but the gates
+        >>> net = LSTM(1, 2, forget_bias=0.0, recurrent=0.0, seed=0)
         >>> net.cell_jacobians(np.zeros((3, 1)))[-1]  # 0.5^3
         array([[0.125, 0.   ],
                [0.   , 0.125]])

@@ -190,7 +190,8 @@ def try_remedies(
     >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
     >>> model.compile(keras.optimizers.SGD(-0.1), "mse")
     >>> x = np.linspace(-1, 1, 16)[:, None]
-    >>> [outcome.helped for outcome in try_remedies(["G32"], model, x, 1 + 2 * x)]
+    >>> outcomes = try_remedies(["G32"], model, x, 1 + 2 * x)
+    >>> [outcome.helped for outcome in outcomes]
     [True]
     """
     _checks.positive_integers(steps=steps)

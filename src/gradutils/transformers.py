@@ -112,7 +112,8 @@ class Attention:
     --------
     >>> import numpy as np
     >>> attention = Attention(8, heads=2, seed=0)
-    >>> seen = attention.forward(np.random.default_rng(1).standard_normal((3, 5, 8)))
+    >>> x = np.random.default_rng(1).standard_normal((3, 5, 8))
+    >>> seen = attention.forward(x)
     >>> seen.output.shape, seen.attention.shape
     ((3, 5, 8), (3, 2, 5, 5))
     """
@@ -164,7 +165,8 @@ class Attention:
         Examples
         --------
         >>> import numpy as np
-        >>> seen = Attention(4, seed=0).forward(np.ones((1, 3, 4)))  # Equal tokens, equal weights.
+        >>> equal = np.ones((1, 3, 4))  # Equal tokens have equal weights.
+        >>> seen = Attention(4, seed=0).forward(equal)
         >>> f"{seen.attention[0, 0, 0, 0]:.4f} {seen.entropy[0, 0, 0]:.4f}"
         '0.3333 1.0986'
         """
@@ -206,8 +208,9 @@ class Attention:
         --------
         >>> import numpy as np
         >>> attention, x = Attention(4, seed=0), np.ones((1, 3, 4))
-        >>> _, (dW_q, dW_k, dW_v, dW_o) = attention.backward(attention.forward(x), x)
-        >>> bool(np.abs(dW_q).max() < 1e-15)  # Equal tokens: whom one reads does not matter.
+        >>> _, weights = attention.backward(attention.forward(x), x)
+        >>> dW_q, dW_k, dW_v, dW_o = weights
+        >>> bool(np.abs(dW_q).max() < 1e-15)  # All tokens are equal.
         True
         """
         x, q, k, v, mixed, scales = seen.rest
@@ -302,7 +305,8 @@ class FeedForward:
         Examples
         --------
         >>> import numpy as np
-        >>> FeedForward(2, 3, seed=0).forward(np.zeros((1, 1, 2))).output.tolist()
+        >>> seen = FeedForward(2, 3, seed=0).forward(np.zeros((1, 1, 2)))
+        >>> seen.output.tolist()
         [[[0.0, 0.0]]]
         """
         x = _tokens(x, len(self.weights[0]))
@@ -480,8 +484,9 @@ class Transformer:
         Examples
         --------
         >>> import numpy as np
-        >>> run = Transformer(8, blocks=2, branch_scale=0.0, seed=0).forward(np.ones((1, 2, 8)))
-        >>> bool((run.stream[-1] == run.stream[0]).all())  # Silent branches change nothing.
+        >>> silent = Transformer(8, blocks=2, branch_scale=0.0, seed=0)
+        >>> run = silent.forward(np.ones((1, 2, 8)))
+        >>> bool((run.stream[-1] == run.stream[0]).all())
         True
         """
         x = _tokens(x, self.weights[0].shape[0])

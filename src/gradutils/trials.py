@@ -72,10 +72,12 @@ def look_ahead(
     One weight, loss (w - 1)^2: each step of rate 1/4 halves the distance to 1.
 
     >>> import keras, numpy as np
-    >>> layer = keras.layers.Dense(1, use_bias=False, kernel_initializer="zeros")
+    >>> options = {"use_bias": False, "kernel_initializer": "zeros"}
+    >>> layer = keras.layers.Dense(1, **options)
     >>> model = keras.Sequential([keras.Input((1,)), layer])
     >>> model.compile(keras.optimizers.SGD(0.25), "mse")
-    >>> look_ahead(model, np.ones((4, 1)), np.ones((4, 1)), steps=3).losses.tolist()
+    >>> one = np.ones((4, 1))
+    >>> look_ahead(model, one, one, steps=3).losses.tolist()
     [1.0, 0.25, 0.0625, 0.015625]
     >>> float(np.squeeze(layer.kernel))
     0.0
