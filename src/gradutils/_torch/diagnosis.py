@@ -32,6 +32,7 @@ WORDS = {
     "a loss with from_logits=True": "a loss of logits (CrossEntropyLoss, BCEWithLogitsLoss)",
     "from logits (from_logits=True)": "from logits (CrossEntropyLoss, BCEWithLogitsLoss)",
     "take probabilities (from_logits=False)": "take probabilities (BCELoss, NLLLoss of their log)",
+    "Change from_logits of the loss.": "Exchange BCELoss and BCEWithLogitsLoss.",
     "Keras calls a loss with the targets first": "torch calls a loss with the predictions first",
     "loss(y_true, y_pred)": "loss(predictions, targets)",
     "a regulariser, or add_loss": "a term of the loss",

@@ -295,8 +295,10 @@ class Recorder(TorchFunctionMode):
             if self.watching:
                 self.unseen.append(f"{name} receives a PackedSequence, which hides its time steps")
             kind, own = type(module).__name__, own_weights(module)
-            seen = self._watch(module, name, kind, "", own, x.data, output.data)
-            return output._replace(data=seen), state
+            data = self._watch(module, name, kind, "", own, x.data, output.data)
+            last = state if isinstance(state, tuple) else (state,)
+            last = tuple(self._watch(module, name, kind, "", own, x.data, part) for part in last)
+            return output._replace(data=data), last if isinstance(state, tuple) else last[0]
         batched = x.dim() == 3
         x = x if batched else x.unsqueeze(1)
         x = x.transpose(0, 1) if module.batch_first and batched else x  # (steps, samples, features)
