@@ -315,18 +315,19 @@ def _in_one_vector(optimizer: Any, weights: list[keras.Variable]) -> _Stepper:
             mine.assign(theirs)
         elif isinstance(theirs, list) and len(theirs) == len(weights):
             mine[0].assign(_flat(theirs))
-    sizes = [int(np.prod(v.shape)) for v in weights]
+    ends = np.cumsum([np.prod(v.shape, dtype=int) for v in weights])[:-1]
 
     def step(gradients: list) -> None:
-        twin.apply([_flat(gradients)], [vector])
-        for variable, part in zip(weights, tf.split(vector.value, sizes), strict=True):
-            variable.assign(tf.reshape(part, variable.shape))
+        twin.apply([tf.constant(_flat(gradients))], [vector])
+        for variable, part in zip(weights, np.split(vector.numpy(), ends), strict=True):
+            variable.value.assign(part.reshape(variable.shape), read_value=False)
 
     return _Stepper(twin, step)
 
 
-def _flat(tensors: list) -> tf.Tensor:
-    return tf.concat([tf.reshape(tf.convert_to_tensor(t), [-1]) for t in tensors], axis=0)
+def _flat(tensors: list) -> np.ndarray:
+    """All numbers in one vector; NumPy does that at a fraction of what an operation each costs."""
+    return np.concatenate([np.ravel(t.numpy()) for t in tensors])
 
 
 def _inference(model: keras.Model, batch: Batch, loss: Any) -> tuple[float, ...]:
