@@ -31,13 +31,22 @@ GROUPS = [
 ]  # fmt: skip
 SEEDS = 0, 1, 2
 TRAINS, FAILS = 0.6, 0.35  # scores from which a model counts as trained, and up to which not
+#: Models once held out, whose misses and alarms mended a check: they tell nothing new any more.
+SEEN = {
+    "comparison", "decayed", "inputs of 1e3", "likelihood minimised", "table, SGD",
+    "turned labels", "CNN, pixels to 255, Adam",
+}  # fmt: skip
 
 
 def pairs() -> Iterator[tuple[Pair, bool]]:
-    """Each pair, and whether it is held out: every second one of a cause is."""
+    """Each pair, and whether it is held out: every second one of a cause is, unless seen since."""
     for group in GROUPS:
         for number, pair in enumerate(group()):
-            yield pair, number % 2 == 1
+            yield pair, _held_out(number, pair.name)
+
+
+def _held_out(number: int, name: str) -> bool:
+    return number % 2 == 1 and name not in SEEN
 
 
 def trainer(case: Case) -> Callable[[np.ndarray], None]:
@@ -217,7 +226,7 @@ def run_everyday(quick: bool) -> None:
     alarms: Counter = Counter()
     n: Counter = Counter()
     for number, model in enumerate(tqdm(EVERYDAY[::6] if quick else EVERYDAY)):
-        half = "held out" if number % 2 else "tuning"
+        half = "held out" if _held_out(number, model.name) else "tuning"
         row = examine(model, False, SEEDS[:1] if quick else SEEDS)
         if min(row.scores) < TRAINS:
             tqdm.write(f"not counted, since it does not train: {model.name}, {row.scores}")
