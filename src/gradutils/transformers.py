@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import special
 
-from gradutils import _checks, activations
+from gradutils import _checks, activations, initializers
 from gradutils.activations import Function
 from gradutils.normalizations import NORMALIZATIONS
 
@@ -134,7 +134,7 @@ class Attention:
             raise ValueError(f"width must be a multiple of {heads} heads; received {width}")
         self.heads, self.qk_norm, self.cap = heads, qk_norm, cap
         rng = _checks.generator(seed, rng)
-        self.weights = [_draw(rng, width, width) for _ in range(4)]
+        self.weights = [initializers.draw("lecun", (width, width), rng) for _ in range(4)]
 
     def _split(self, x: np.ndarray) -> np.ndarray:
         """Give each head its part of the width: (batch, heads, tokens, d)."""
@@ -282,8 +282,9 @@ class FeedForward:
         _checks.nonnegative(gain=gain)
         self.activation, self.gated = activations.get(activation), gated
         rng = _checks.generator(seed, rng)
-        self.weights = [_draw(rng, width, hidden) for _ in range(2 if gated else 1)]
-        self.weights.append(gain * _draw(rng, hidden, width))
+        sizes = [(width, hidden)] * (2 if gated else 1)
+        self.weights = [initializers.draw("lecun", size, rng) for size in sizes]
+        self.weights.append(initializers.draw(gain, (hidden, width), rng))
 
     @_quiet
     def forward(self, x: np.ndarray) -> Fed:
@@ -455,11 +456,11 @@ class Transformer:
         self.W_in, self.W_out = None, None
         if inputs is not None:
             _checks.positive_integers(inputs=inputs)
-            self.W_in = _draw(rng, inputs, width)
+            self.W_in = initializers.draw("lecun", (inputs, width), rng)
         self.branches = [make[part]() for _ in range(blocks) for part in parts]
         if outputs is not None:
             _checks.positive_integers(outputs=outputs)
-            self.W_out = _draw(rng, width, outputs)
+            self.W_out = initializers.draw("lecun", (width, outputs), rng)
         inner = [W for branch in self.branches for W in branch.weights]
         self.weights = [W for W in (self.W_in, *inner, self.W_out) if W is not None]
         self.biases: list[np.ndarray] = []
@@ -552,10 +553,6 @@ class Transformer:
         if self.W_in is not None:
             weights, grad_x = [_outer(x, grad_x), *weights], grad_x @ self.W_in.T
         return Gradients(deltas, weights, [], grad_x)
-
-
-def _draw(rng: np.random.Generator, fan_in: int, fan_out: int) -> np.ndarray:
-    return rng.standard_normal((fan_in, fan_out)) / np.sqrt(fan_in)
 
 
 def _normed(h: np.ndarray, wanted: bool) -> tuple[np.ndarray, tuple | None]:
