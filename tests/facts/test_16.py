@@ -9,6 +9,7 @@ from scipy.special import softmax
 from gradutils import datasets, networks, theory
 from gradutils.monitor import GradientMonitor
 from gradutils.transformers import Attention, FeedForward, Transformer
+from tools.chapters import definitions
 
 
 def differences(h):
@@ -131,3 +132,24 @@ def test_the_monitor_shows_a_bad_batch_at_its_step():
     ratios = np.nanmax(monitor.update_ratios, axis=1)
     assert norms[400] > 5 * np.sqrt(np.mean(norms[350:400] ** 2))
     assert ratios[400:406].max() > 2 * np.median(ratios[350:400])
+
+
+def test_the_way_back_of_sigma_reparam_is_its_derivative():
+    reparam = definitions("16_transformers").reparam
+    rng = np.random.default_rng(0)
+    V, G = rng.standard_normal((2, 5, 4))
+    gamma, step = np.array([1.3]), 1e-6
+
+    def value(V, gamma):
+        return np.sum(G * reparam(V, gamma)[0])
+
+    def slope(change, of_gamma=0.0):
+        ends = [value(V + s * change, gamma + s * of_gamma) for s in (step, -step)]
+        return (ends[0] - ends[1]) / (2 * step)
+
+    assert np.linalg.norm(reparam(V, gamma)[0], 2) == pytest.approx(1.3, rel=1e-12)
+    grad, of_gamma = reparam(V, gamma)[1](G)
+    change = rng.standard_normal(V.shape)
+    assert np.sum(grad * change) == pytest.approx(slope(change), rel=1e-6)
+    assert of_gamma == pytest.approx(slope(0 * V, 1.0), rel=1e-6)
+    assert np.sum(grad * V) == pytest.approx(0, abs=1e-12)  # The scale of V does not matter.
