@@ -16,7 +16,9 @@ def setup(app):
     """Register."""
     # autodoc's own mock ends with the import, but autodoc comes back to read the source of base
     # classes and would load TensorFlow then. This one stays.
-    sys.meta_path.insert(0, MockFinder(["gradutils._keras", "keras", "tensorflow", "torch"]))
+    sys.meta_path.insert(
+        0, MockFinder(["gradutils._keras", "gradutils._torch", "keras", "tensorflow", "torch"])
+    )
     app.connect("autodoc-skip-member", is_field)
     app.connect("autodoc-process-docstring", list_values)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

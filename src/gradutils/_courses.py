@@ -286,7 +286,8 @@ def _text(
 ) -> str:
     parts = []
     if after is not None:
-        decades = over_layers(after), over_layers(seen)
+        # Adding 0 makes a rounded -0.0 a 0.0.
+        decades = [round(over_layers(probe), 1) + 0.0 for probe in (after, seen)]
         if abs(decades[1]) >= 1 and abs(decades[0] - decades[1]) >= 0.1:
             parts.append(
                 f"the signal changes by {decades[0]:.1f} decades instead of {decades[1]:.1f}"
