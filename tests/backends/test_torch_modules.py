@@ -116,6 +116,31 @@ def test_a_recurrence_with_a_known_factor_has_its_powers_as_signal():
     )
 
 
+def test_each_call_of_a_shared_layer_has_its_signal():
+    layer = nn.Linear(2, 2, bias=False, dtype=torch.float64)
+    layer.weight.data = 3 * torch.eye(2, dtype=torch.float64)
+    module = Net(lambda net, x: net.layer(net.layer(net.layer(x))), layer=layer)
+    seen = probe(module, np.ones((1, 2)), np.ones((1, 2)), loss=total)
+    np.testing.assert_allclose(seen["layer"].backward_by_call, np.sqrt(2) * np.array([9, 3, 1]))
+
+
+def test_a_cell_in_a_loop_of_its_own_is_a_recurrent_layer():
+    def forward(net, x):
+        h = x.new_zeros(len(x), 2)
+        for step in x.unbind(1):
+            h = net.cell(step, h)
+        return h
+
+    cell = nn.RNNCell(1, 2, bias=False, dtype=torch.float64)
+    cell.weight_ih.data.zero_()
+    cell.weight_hh.data = 0.5 * torch.eye(2, dtype=torch.float64)
+    seen = probe(Net(forward, cell=cell), np.ones((1, 4, 1)), np.ones((1, 2)), loss=total)
+    np.testing.assert_allclose(
+        seen["cell"].backward_by_call, np.sqrt(2) * 0.5 ** np.arange(3, -1, -1)
+    )
+    assert (seen["cell"].kind, seen["cell"].activation) == ("RNNCell", "tanh")
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -739,6 +764,26 @@ def test_an_optimiser_that_needs_a_closure_is_refused_by_name():
         diagnose(module, x, y, loss=F.mse_loss, optimizer=optimizer)
 
 
+def test_a_wrapper_is_looked_through_and_said():
+    module, (x, y) = mlp(2), vectors()
+    wrapped = probe(nn.DataParallel(module), x, y, loss=F.mse_loss)
+    plain = probe(module, x, y, loss=F.mse_loss)
+    assert [w.backward for w in wrapped.layers] == [w.backward for w in plain.layers]
+    assert wrapped.unseen == [
+        "DataParallel stands around the model: the module inside it was measured"
+    ]
+
+
+def test_a_tied_weight_is_seen_where_its_module_is_called():
+    tied = Net(
+        lambda net, ids: F.linear(net.tokens(ids), net.tokens.weight), tokens=nn.Embedding(9, 4)
+    )
+    ids = torch.randint(0, 9, (8, 5))
+    seen = probe(tied, ids, ids, loss=lambda p, y: F.cross_entropy(p.flatten(0, 1), y.flatten()))
+    F.cross_entropy(tied(ids).flatten(0, 1), ids.flatten()).backward()
+    assert seen["tokens"].gradient_norm == pytest.approx(float(tied.tokens.weight.grad.norm()))
+
+
 def test_layers_that_are_never_called_are_an_error_not_a_zero():
     hidden = Net(lambda net, x: net.last(F.linear(x, net.first.weight)),
                  first=nn.Linear(8, 8), last=nn.Linear(8, 1))  # fmt: skip
@@ -770,6 +815,7 @@ def test_a_packed_sequence_hides_its_steps_and_that_is_said():
         ({"x": torch.full((64, 8), torch.nan)}, ValueError, "x must hold no NaN; received 512"),
         ({"y": torch.full((64, 1), torch.inf)}, ValueError, "y must hold no inf; received 64"),
         ({"x": 3.0}, ValueError, "x must be a tensor or array"),
+        ({"x": np.array(["a"] * 64)}, ValueError, "real numbers; received an array of <U1"),
         ({"x": torch.zeros(64, 7)}, ValueError, r"x must fit the model; received \(64, 7\)"),
         ({"y": torch.zeros(64, 5, 2)}, ValueError, "y must fit the loss"),
         ({"look_ahead": -1}, ValueError, "look_ahead must be a positive integer"),
@@ -836,6 +882,26 @@ def test_weights_that_the_optimiser_does_not_hold_count_as_frozen():
     module, (x, y) = mlp(2), vectors()
     seen = probe(module, x, y, loss=F.mse_loss, optimizer=adam(module[4]))
     assert [w.parameters for w in seen.layers] == [0, 0, 33]
+
+
+def test_under_autocast_the_steps_see_the_weights_that_they_have_moved():
+    """Its cache keeps low-precision copies of weights until it is left."""
+    module, (x, y) = mlp(2), vectors()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        module(x)
+        found = diagnose(module, x, y, loss=lambda p, y: F.mse_loss(p.float(), y),
+                         optimizer=adam(module, 1e-2))  # fmt: skip
+        after = module(x)
+    assert found.verdict == "healthy" and found.trial.losses[-1] < 0.9 * found.trial.losses[0]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(after, module(x))
+
+
+def test_weights_in_half_precision_are_told():
+    module, (x, y) = mlp(2).half(), vectors()
+    found = diagnose(module, x.half(), y.half(), loss=F.mse_loss, optimizer=adam(module))
+    assert (found.verdict, found.findings[0].id) == ("half precision", "G10")
+    assert "an epsilon of 1e-3" in found.findings[0].tried[0]
 
 
 # Words

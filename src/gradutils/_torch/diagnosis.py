@@ -41,7 +41,7 @@ WORDS = {
         "Set requires_grad = True on the weights that are to learn, and give them to the optimiser."
     ),
     "stop_gradient": "detach",
-    "a Normalization layer adapts to them": "by the mean and deviation of the training set",
+    ": a Normalization layer adapts to them": ", by the mean and deviation of the training set",
     "keras.optimizers.LossScaleOptimizer": "torch.amp.GradScaler",
     "GradientMonitor(on_alarm='stop')": "gradutils.torch_monitor",
     "lower the momentum of the batch normalisation (0.9)": (

@@ -206,8 +206,11 @@ def _tensor(value: Any, like: torch.Tensor) -> Any:
         return value.detach().to(like.device)
     if not isinstance(value, np.ndarray):
         return value
-    kind = {"f": like.dtype, "i": torch.int64, "u": torch.int64}.get(value.dtype.kind)
-    return torch.as_tensor(np.ascontiguousarray(value)).to(like.device, kind or torch.bool)
+    kinds = {"f": like.dtype, "i": torch.int64, "u": torch.int64, "b": torch.bool}
+    if value.dtype.kind not in kinds:
+        raise ValueError(f"x and y must hold real numbers; received an array of {value.dtype}")
+    numbers = torch.as_tensor(np.ascontiguousarray(value))
+    return numbers.to(like.device, kinds[value.dtype.kind])
 
 
 def _check_finite(name: str, data: Any) -> None:
@@ -238,6 +241,7 @@ def call(model: nn.Module, x: Any) -> Any:
     args, kwargs = (x if isinstance(x, tuple) else (x,)), {}
     if isinstance(x, dict):
         args, kwargs = (), x
+    torch.clear_autocast_cache()  # Under autocast, copies of earlier weights would be used.
     try:
         return model(*args, **kwargs)
     except Exception as error:
@@ -305,6 +309,7 @@ def sandbox(
             for module, kept in attributes:
                 _put_back(module, kept)
             restore()
+            torch.clear_autocast_cache()
             for tensor, requires_grad, grad in flags:
                 tensor.requires_grad_(requires_grad)
                 tensor.grad = grad
