@@ -11,7 +11,8 @@ from gradutils.plots import FIGURE_MIME
 from tools import ROOT
 from tools.lessons import EXERCISE, term_anchor, without_code
 
-MAX_LINES = 20
+MAX_LINES = 15
+MAX_LINES_FOLDED = 20
 MAX_BYTES = 2_000_000
 MIN_ALT = 40
 MIN_EXERCISES = 4
@@ -204,10 +205,11 @@ def style(notebook):
     importing = []
     for i, cell in code(notebook):
         lines = cell.source.rstrip().count("\n") + 1
+        limit = MAX_LINES_FOLDED if is_folded(cell) else MAX_LINES
         if not cell.source.strip():
             yield f"cell {i}: empty"
-        if lines > MAX_LINES:
-            yield f"cell {i}: {lines} lines, at most {MAX_LINES}"
+        if lines > limit:
+            yield f"cell {i}: {lines} lines, at most {limit}"
         try:
             tree = ast.parse(cell.source)
         except SyntaxError:
@@ -286,6 +288,11 @@ def code(notebook):
     for i, cell in enumerate(notebook.cells):
         if cell.cell_type == "code":
             yield i, cell
+
+
+def is_folded(cell):
+    """Tell whether a page shows the code of a cell only when it is asked for."""
+    return bool({"hide-cell", "hide-input"} & set(cell.metadata.get("tags", [])))
 
 
 def is_solution(cell):

@@ -125,7 +125,8 @@ BREACHES = {
     "stderr": output(nbformat.v4.new_output("stream", name="stderr", text="warning")),
     "exempt by tag": lambda nb: nb.cells[2].metadata.update(tags=["nbval-ignore-output"]),
     "exempt by comment": source(2, "# NBVAL_IGNORE_OUTPUT\nprint(1)"),
-    "long cell": source(2, "x = 1\n" * 21),
+    "long cell": source(2, "x = 1\n" * 16),
+    "long folded cell": source(7, "assert 1\n" * 21),
     "magic": source(2, "%matplotlib inline"),
     "second import cell": source(2, "import os"),
     "star import": source(1, "from numpy import *"),
@@ -187,6 +188,14 @@ def test_a_written_reason_exempts():
     notebook = lesson()
     notebook.cells[2].metadata.update(tags=["nbval-ignore-output"])
     notebook.cells[2].metadata.update(reason="It shows the time of day.")
+    assert rules.breaches(notebook) == []
+
+
+@pytest.mark.parametrize("tag", ["hide-cell", "hide-input"])
+def test_a_folded_cell_may_be_longer(tag):
+    notebook = lesson()
+    notebook.cells[2].update(source="x = 1\n" * 20)
+    notebook.cells[2].metadata.update(tags=[tag])
     assert rules.breaches(notebook) == []
 
 

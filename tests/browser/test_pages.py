@@ -61,6 +61,28 @@ def test_no_page_is_wider_than_a_phone(browser, book):
     assert wide == {}
 
 
+#: The widest line of every block of code or output that is cut off, with all folds open.
+CUT_OFF = """() => {
+    document.querySelectorAll("details").forEach((part) => part.open = true);
+    document.querySelectorAll("[hidden]").forEach((part) => part.removeAttribute("hidden"));
+    return [...document.querySelectorAll("div.highlight pre")]
+        .filter((block) => block.checkVisibility() && block.scrollWidth > block.clientWidth)
+        .map((block) => block.innerText.split("\\n").sort((a, b) => b.length - a.length)[0]);
+}"""
+
+
+@pytest.mark.parametrize("width", [1280, 1440])
+def test_no_line_of_code_or_output_is_cut_off(browser, book, width):
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    found = {}
+    for document in DOCUMENTS:
+        page.goto(f"{book}/{document}.html")
+        if lines := page.evaluate(CUT_OFF):
+            found[document] = lines
+    page.close()
+    assert found == {}
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_shadow_lies_where_code_is_cut_off_and_nowhere_else(browser, book, scheme):
     page = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme=scheme)
