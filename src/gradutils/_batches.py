@@ -55,7 +55,7 @@ def one_batch(x: Any, y: Any = None, batch_size: int = 64) -> Batch:
         if y is not None:
             raise ValueError("y must be None where x is a dataset: it yields both")
         batch = Batch(*_first(x))
-        _check_finite(batch)
+        check_finite(batch)
         return batch._replace(all_targets=batch.y)
     arrays = [a for a in leaves((x, y)) if a is not None]
     if not all(np.ndim(a) for a in arrays):
@@ -64,7 +64,7 @@ def one_batch(x: Any, y: Any = None, batch_size: int = 64) -> Batch:
     sizes = {len(a) for a in arrays}
     if len(sizes) != 1 or sizes == {0}:
         raise ValueError(f"x and y must hold as many samples, one or more; received {sizes}")
-    _check_finite(Batch(x, y))  # all rows, not those of the batch alone
+    check_finite(Batch(x, y))  # all rows, not those of the batch alone
     (samples,) = sizes
     chosen = np.unique(np.linspace(0, samples - 1, min(batch_size, samples)).astype(int))
     return Batch(rows(x, chosen), rows(y, chosen), all_targets=y)
@@ -133,7 +133,8 @@ def as_array(data: Any) -> np.ndarray:
     return np.asarray(data)
 
 
-def _check_finite(batch: Batch) -> None:
+def check_finite(batch: Batch) -> None:
+    """Refuse a batch that holds NaN or inf."""
     for name, data in (("x", batch.x), ("y", batch.y), ("sample_weight", batch.sample_weight)):
         for array in map(as_array, leaves(data)):
             for what, is_bad in (("NaN", np.isnan), ("inf", np.isinf)):

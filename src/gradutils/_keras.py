@@ -1,30 +1,33 @@
-"""Keras on TensorFlow, for the modules that look into models; or else a sentence of what works."""
+"""Keras and what differs between its backends; or else a sentence of what works."""
 
+import importlib
 import os
 
-_NEED = "gradutils.trials, gradutils.remedies and gradutils.monitor need Keras 3 on TensorFlow"
+_NEED = "gradutils.trials, gradutils.remedies and gradutils.monitor need Keras 3"
 _OTHERS = "The rest of gradutils needs no Keras"
+_BACKENDS = ("tensorflow", "torch", "jax")
 _chosen = os.environ.get("KERAS_BACKEND")
 
 try:
     import keras
-    import tensorflow as tf
 except ModuleNotFoundError as error:
     raise ImportError(
-        f"{_NEED}: pip install 'gradutils[keras]', and leave the variable KERAS_BACKEND unset or "
-        f"make it 'tensorflow'; there is no module {error.name!r}, and KERAS_BACKEND is "
-        f"{_chosen!r}. {_OTHERS}."
+        f"{_NEED} with one of the backends {', '.join(_BACKENDS)}: pip install 'gradutils[keras]', "
+        f"or set the variable KERAS_BACKEND to the one that is installed; there is no module "
+        f"{error.name!r}, and KERAS_BACKEND is {_chosen!r}. {_OTHERS}."
     ) from error
 
-if keras.backend.backend() != "tensorflow":
+if keras.backend.backend() not in _BACKENDS:
     raise ImportError(
-        f"{_NEED}: set the environment variable KERAS_BACKEND=tensorflow before Keras is "
-        f'imported, or "backend": "tensorflow" in Keras\' own keras.json; the backend is '
-        f"{keras.backend.backend()!r}. {_OTHERS}."
+        f"{_NEED} with one of the backends {', '.join(_BACKENDS)}: set the environment variable "
+        f'KERAS_BACKEND before Keras is imported, or "backend" in Keras\' own keras.json; the '
+        f"backend is {keras.backend.backend()!r}. {_OTHERS}."
     )
 
-# What Keras and TensorFlow draw from without a seed stands in these two, and nowhere in public.
+# What Keras draws from without a seed, and the masks of tensors, stand here and nowhere in public.
 from keras.src.backend.common import global_state  # noqa: E402
-from tensorflow.python.eager import context as eager_context  # noqa: E402
+from keras.src.backend.common.masking import get_keras_mask  # noqa: E402
 
-__all__ = ["eager_context", "global_state", "keras", "tf"]
+backend = importlib.import_module(f"gradutils._backends.{keras.backend.backend()}")
+
+__all__ = ["backend", "get_keras_mask", "global_state", "keras"]

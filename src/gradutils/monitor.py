@@ -5,23 +5,23 @@ Needs Keras 3 on TensorFlow (``pip install '.[keras]'``).
 
 import inspect
 import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from gradutils import _checks
-from gradutils._keras import keras, tf
+from gradutils._backends import NO_GRADIENT
+from gradutils._batches import Batch, check_finite
+from gradutils._keras import backend, keras
+from gradutils._keras_probe import as_float64
 from gradutils.diagnosis import Diagnosis, diagnose
 from gradutils.probes import Probe, probe
 from gradutils.trials import sandbox
 
-_ROWS = 256  # The buffer in the graph holds this many steps between two readings.
+_ROWS = 128  # So many steps are recorded before they are read.
 _ROWS_TOLD = 5  # An alarm names this many rows at most.
-_NO_GRADIENT = -1.0  # This stands in the buffer where a layer had no gradient: no norm is negative.
-# A float32 sum of squares outside these limits may have lost small terms or overflowed.
-_SMALLEST_SQUARES, _LARGEST_SQUARES = 1e-30, 1e30
 
 Alarm = str | Callable[[str, int, float], None]
 
@@ -65,184 +65,11 @@ class _Witness:
             if own is not None:
                 self.model.__dict__["compute_loss"] = own
 
-    def keep_if_bad(self, norms: tf.Tensor) -> list[tf.Tensor]:
-        """Keep the batch if a norm is not finite; return what must be done before the update.
-
-        Nothing is kept where XLA compiles the step, which cannot call back; of several replicas,
-        each of which sees a part of the batch; and of sparse or ragged data.
-        """
-        batch, parts = self.batch, keras.tree.flatten(self.batch)
-        dense = all(tf.is_tensor(part) and hasattr(part, "shape") for part in parts)
-        dense &= not any(isinstance(p, tf.SparseTensor | tf.RaggedTensor) for p in parts)
-        replicas = tf.distribute.get_strategy().num_replicas_in_sync
-        if not parts or not dense or replicas > 1 or self.model.jit_compile:
-            return []
-
-        def keep(*arrays: tf.Tensor) -> np.int32:
-            if self.kept is None:
-                data = keras.tree.pack_sequence_as(batch, [a.numpy() for a in arrays])
-                values = [keras.ops.convert_to_numpy(v) for v in self.model.variables]
-                self.kept = _BadBatch(data, values)
-            return np.int32(0)
-
-        bad = ~tf.reduce_all(tf.math.is_finite(norms))
-        zero = tf.constant(0)
-        return [tf.cond(bad, lambda: tf.py_function(keep, parts, tf.int32), lambda: zero)]
-
-
-class _Recorder:
-    """Stands in for one optimiser's `apply`, and keeps the norms of its gradients in a variable.
-
-    The variable has one row for every call of `apply`: a norm for each layer, then an update ratio
-    for each layer.
-    """
-
-    def __init__(
-        self,
-        optimizer: keras.Optimizer,
-        model: keras.Model,
-        update_ratio: bool,
-        witness: _Witness | None,
-    ) -> None:
-        self.optimizer, self.update_ratio, self.witness = optimizer, update_ratio, witness
-        self.densify = bool(model.jit_compile)  # XLA cannot compile tf.unique.
-        self.layer_names: list[str] = []
-        self.rows = max(_ROWS, 2 * model.steps_per_execution)
-        self.width = 0  # The buffer has no columns before the model is built.
-        self.blocks: list[np.ndarray] = []
-        if model.built:
-            with model.distribute_strategy.scope():
-                self._allocate({_layer_of(v) for v in model.trainable_variables})
-
-    def _allocate(self, layer_names: Collection[str]) -> None:
-        options = {
-            "trainable": False,
-            "synchronization": tf.VariableSynchronization.ON_READ,
-            "aggregation": tf.VariableAggregation.ONLY_FIRST_REPLICA,
-        }
-        self.width = 2 * len(layer_names)
-        self.buffer = tf.Variable(tf.zeros((self.rows, self.width), tf.float64), **options)
-        self.count = tf.Variable(0, dtype=tf.int64, **options)
-
-    @contextmanager
-    def hooked(self) -> Iterator[None]:
-        """Record every call of `apply` that is made, or traced, inside the block."""
-        apply = self.optimizer.apply
-
-        def recording_apply(grads: Any, trainable_variables: Any = None) -> Any:
-            variables = trainable_variables or self.optimizer._trainable_variables
-            grads, variables = list(grads), list(variables)
-            if all(g is None for g in grads):
-                return apply(grads, variables)  # Keras explains what is wrong.
-            self.layer_names = list(dict.fromkeys(_layer_of(v) for v in variables))
-            if not self.width:  # This very step has built the model.
-                with tf.init_scope():
-                    self._allocate(self.layer_names)
-            norms = self._gradient_norms(grads, variables)
-            before = [tf.identity(v.value) for v in variables] if self.update_ratio else []
-            with tf.control_dependencies(self.witness.keep_if_bad(norms) if self.witness else []):
-                result = apply(grads, variables)
-            self._write(tf.concat([norms, self._update_ratios(before, variables)], axis=0))
-            return result
-
-        self.optimizer.__dict__["apply"] = recording_apply
-        try:
-            yield
-        finally:
-            del self.optimizer.__dict__["apply"]
-
-    def _gradient_norms(self, grads: list, variables: list) -> tf.Tensor:
-        pairs = [(_layer_of(v), g) for v, g in zip(variables, grads, strict=True) if g is not None]
-        owners, present = [owner for owner, _ in pairs], [g for _, g in pairs]
-        if tf.distribute.get_strategy().num_replicas_in_sync > 1:
-            present = tf.distribute.get_replica_context().all_reduce("sum", present)
-        dense = [_without_repeats(g, self.densify) for g in present]
-        norms = tf.sqrt(self._by_layer(owners, _sums_of_squares(dense)))
-        norms /= tf.cast(_loss_scale(self.optimizer), tf.float64)
-        has_gradient = [name in owners for name in self.layer_names]
-        return tf.where(has_gradient, norms, tf.constant(_NO_GRADIENT, tf.float64))
-
-    def _update_ratios(self, before: list, variables: list) -> tf.Tensor:
-        if not self.update_ratio:
-            return tf.fill([len(self.layer_names)], tf.constant(np.nan, tf.float64))
-        change = [v.value - b for v, b in zip(variables, before, strict=True)]
-        owners = [_layer_of(v) for v in variables]
-        squares = self._by_layer(owners, _sums_of_squares(change))
-        return tf.sqrt(squares / self._by_layer(owners, _sums_of_squares(before)))
-
-    def _by_layer(self, owners: list[str], squares: tf.Tensor) -> tf.Tensor:
-        """Return the sums over each layer's variables, shape (layers,); 0 where it has none."""
-        rows = [self.layer_names.index(owner) for owner in owners]
-        return tf.math.unsorted_segment_sum(squares, rows, len(self.layer_names))
-
-    def _write(self, row: tf.Tensor) -> None:
-        row = tf.pad(row, [[0, self.width - 2 * len(self.layer_names)]])
-        place = tf.reshape(self.count.read_value() % self.rows, (1, 1))
-        rows = tf.tensor_scatter_nd_update(self.buffer.read_value(), place, row[None])
-        self.buffer.assign(rows)
-        self.count.assign_add(1)
-
-    def written(self) -> int:
-        """Return how many rows were written since the last reading."""
-        return int(self.count.read_value()) if self.width else 0
-
-    def forget(self) -> None:
-        """Forget the rows that were written since the last reading."""
-        if self.width:
-            self.count.assign(0)
-
-    def read(self) -> np.ndarray:
-        """Move the rows written since the last reading out of the graph, and return them."""
-        new = self.written()
-        if not new:
-            return np.empty((0, self.width))
-        self.blocks.append(self.buffer.read_value().numpy()[:new].copy())
-        self.count.assign(0)
-        return self.blocks[-1]
-
-    def rows_read(self) -> np.ndarray:
-        """Return all rows that were ever read."""
-        self.blocks = [np.concatenate([np.empty((0, self.width)), *self.blocks])]
-        return self.blocks[0]
-
-
-def _layer_of(variable: keras.Variable) -> str:
-    """Return the path of the layer that a variable belongs to."""
-    return variable.path.rsplit("/", 1)[0]
-
-
-def _loss_scale(optimizer: keras.Optimizer) -> Any:
-    """Return the factor that the gradients which `apply` receives have been multiplied by."""
-    if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
-        return optimizer.dynamic_scale.value if optimizer.built else optimizer.initial_scale
-    return optimizer.loss_scale_factor or 1.0
-
-
-def _sums_of_squares(tensors: list) -> tf.Tensor:
-    """Return each tensor's sum of squares in float64, shape (tensors,).
-
-    They are computed in float32, which is fast, and once more in float64 if one of them lies
-    outside the range in which float32 can be trusted.
-    """
-    double = any(t.dtype == tf.float64 for t in tensors)
-    halves = [tf.nn.l2_loss(tf.cast(t, tf.float64 if double else tf.float32)) for t in tensors]
-    fast = 2 * tf.cast(tf.stack(halves), tf.float64)
-
-    def exact() -> tf.Tensor:
-        return tf.stack([2 * tf.nn.l2_loss(tf.cast(t, tf.float64)) for t in tensors])
-
-    in_range = tf.reduce_all((fast > _SMALLEST_SQUARES) & (fast < _LARGEST_SQUARES))
-    return tf.cond(in_range, lambda: fast, exact)
-
-
-def _without_repeats(gradient: Any, densify: bool) -> tf.Tensor:
-    """Return a gradient's values, with the repeated rows of a sparse gradient summed up."""
-    if not isinstance(gradient, tf.IndexedSlices):
-        return gradient
-    if densify:
-        return tf.convert_to_tensor(gradient)
-    rows, place = tf.unique(gradient.indices)
-    return tf.math.unsorted_segment_sum(gradient.values, place, tf.size(rows))
+    def keep(self, batch: dict[str, Any]) -> None:
+        """Keep this batch, in NumPy arrays, and the variables as they are; the first one only."""
+        if self.kept is None and batch:
+            values = [keras.ops.convert_to_numpy(v) for v in self.model.variables]
+            self.kept = _BadBatch(batch, values)
 
 
 class GradientMonitor(keras.callbacks.Callback):
@@ -301,6 +128,8 @@ class GradientMonitor(keras.callbacks.Callback):
     ------
     ValueError
         If an argument is not one of the above.
+    NotImplementedError
+        With Keras on JAX.
 
     Notes
     -----
@@ -346,6 +175,8 @@ class GradientMonitor(keras.callbacks.Callback):
         optimizers: Sequence[keras.Optimizer] | None = None,
     ) -> None:
         super().__init__()
+        if backend.CANNOT_RECORD:
+            raise NotImplementedError(backend.CANNOT_RECORD)
         _check_options(every, probe_every, probe_data, on_alarm, limit, optimizers)
         self.every, self.update_ratio = every, update_ratio
         self.probe_every, self.probe_data = probe_every, probe_data
@@ -353,7 +184,7 @@ class GradientMonitor(keras.callbacks.Callback):
         self.live, self.log_layers = live, log_layers
         self.optimizers = optimizers
         self.probes: dict[int, Probe] = {}
-        self._recorders: list[_Recorder] = []
+        self._recorders: list[backend.Recorder] = []
         self._steps: list[int] = []
         self._step = self._unread = self._epoch_start = 0
         self._alarm_given = self._silence_told = False
@@ -377,7 +208,7 @@ class GradientMonitor(keras.callbacks.Callback):
     def norms(self) -> np.ndarray:
         """Gradient norms, shape (recorded, layers); NaN where a layer had no gradient."""
         norms = self._columns(0)
-        return np.where(norms == _NO_GRADIENT, np.nan, norms)
+        return np.where(norms == NO_GRADIENT, np.nan, norms)
 
     @property
     def update_ratios(self) -> np.ndarray:
@@ -391,17 +222,17 @@ class GradientMonitor(keras.callbacks.Callback):
         if not self.update_ratio:
             raise ValueError("update_ratio must be True to record update ratios; received False")
         ratios = self._columns(1)
-        return np.where(ratios == _NO_GRADIENT, np.nan, ratios)
+        return np.where(ratios == NO_GRADIENT, np.nan, ratios)
 
     def _columns(self, half: int) -> np.ndarray:
-        """Return all norms (half 0) or update ratios (half 1), `_NO_GRADIENT` where none is."""
+        """Return all norms (half 0) or update ratios (half 1), `NO_GRADIENT` where none is."""
         if self._unread:
             self._read()
         blocks = [np.empty((len(self._steps), 0))]
         for recorder in self._recorders:
             rows, width = recorder.rows_read(), len(recorder.layer_names)
             # An optimiser that is called less than once a step fills fewer rows.
-            block = np.full((len(self._steps), width), _NO_GRADIENT)
+            block = np.full((len(self._steps), width), NO_GRADIENT)
             block[: len(rows)] = rows[: len(block), half * width : (half + 1) * width]
             blocks.append(block)
         return np.concatenate(blocks, axis=1)
@@ -424,7 +255,7 @@ class GradientMonitor(keras.callbacks.Callback):
         if not self._recorders:
             self._witness = _Witness(self.model) if self.on_alarm else None
             self._recorders = [
-                _Recorder(o, self.model, self.update_ratio, self._witness) for o in found
+                backend.Recorder(o, self.model, self.update_ratio, self._witness) for o in found
             ]
         if [r.optimizer for r in self._recorders] != list(found):
             raise ValueError(
@@ -549,7 +380,7 @@ class GradientMonitor(keras.callbacks.Callback):
             self._unread += done
         if self.on_alarm and self._unread:
             self._check_alarm(self._read())
-        if self._unread > _ROWS // 2:
+        if self._unread > _ROWS:
             self._read()
         self._probe_if_due(before)
 
@@ -595,9 +426,10 @@ class GradientMonitor(keras.callbacks.Callback):
             for variable, value in zip(self.model.variables, kept.values, strict=True):
                 variable.assign(value)
             try:
-                batch = tuple(kept.data.get(name) for name in ("x", "y", "sample_weight"))
-                data = tf.data.Dataset.from_tensors(tuple(p for p in batch if p is not None))
-                self.diagnosis = diagnose(self.model, data, look_ahead=0, try_remedies=False)
+                x, y, weight = (kept.data.get(name) for name in ("x", "y", "sample_weight"))
+                batch = Batch(x, y, weight, all_targets=y)
+                check_finite(batch)
+                self.diagnosis = diagnose(self.model, batch, look_ahead=0, try_remedies=False)
             except ValueError as error:  # The data themselves are not finite.
                 return str(error)
             rows = _rows_that_are_bad_alone(self.model, kept)
@@ -608,14 +440,14 @@ class GradientMonitor(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Write the epoch's means into `logs`; redraw the live picture."""
         norms = self._columns(0)[self._epoch_start :]
-        if logs is not None and (norms != _NO_GRADIENT).any():
+        if logs is not None and (norms != NO_GRADIENT).any():
             logs |= self._epoch_means(norms)
         if self.live and norms.size:
             self._show()
 
     def _epoch_means(self, norms: np.ndarray) -> dict[str, float]:
         """Return the means over steps: of the joint norm, of the first, last and each layer's."""
-        has_gradient = norms != _NO_GRADIENT
+        has_gradient = norms != NO_GRADIENT
         counts = has_gradient.sum(axis=0)  # (layers,)
         norms = np.where(has_gradient, norms, 0.0)
         means = np.where(counts > 0, norms.sum(axis=0) / np.maximum(counts, 1), np.nan)
@@ -691,12 +523,13 @@ def _rows_that_are_bad_alone(model: keras.Model, bad: _BadBatch) -> list[str]:
     samples, rows = len(keras.tree.flatten(bad.data)[0]), []
     for i in range(samples):
         row = keras.tree.map_structure(lambda part, i=i: part[i : i + 1], bad.data)
-        x, y, weight = (row.get(name) for name in ("x", "y", "sample_weight"))
-        with tf.GradientTape() as tape:
-            loss = model.compute_loss(x, y, model(x, training=True), weight)
-        gradients = tape.gradient(loss, [v.value for v in model.trainable_variables])
-        dense = [tf.convert_to_tensor(g) for g in gradients if g is not None]
-        if not all(bool(tf.reduce_all(tf.math.is_finite(g))) for g in dense):
+        x, y, weight = (backend.tensors(row.get(n)) for n in ("x", "y", "sample_weight"))
+
+        def loss_of(_: Any, x: Any = x, y: Any = y, weight: Any = weight) -> tuple[Any, list]:
+            return model.compute_loss(x, y, model(x, training=True), weight), []
+
+        _, _, gradients = backend.differentiate(loss_of, model.trainable_variables)
+        if not all(bool(np.isfinite(as_float64(g)).all()) for g in gradients if g is not None):
             rows.append(i)
     if len(rows) == samples:
         return [f"each of the batch's {samples} rows alone gives it"]

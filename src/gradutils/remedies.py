@@ -23,7 +23,7 @@ from gradutils._courses import (
     Remedy,
     Treated,
 )
-from gradutils._keras import keras, tf
+from gradutils._keras import backend, keras
 from gradutils._keras_optimizers import inner_optimizer, optimizer_twin
 from gradutils._keras_probe import (
     activation_of,
@@ -105,7 +105,7 @@ FAR_ROWS = 5.0  # a row's loss over the median of all, from which the row is dro
 FAR_SCALE = 10 ** THRESHOLDS["data scale, plain steps"].limit  # of targets, or one over it
 
 #: What a model raises that cannot take a remedy.
-UNFIT = (ValueError, TypeError, NotImplementedError, tf.errors.OpError)
+UNFIT = (ValueError, TypeError, NotImplementedError, *backend.ERRORS)
 
 _HE = {"relu", "relu6", "leaky_relu", "elu", "gelu", "silu", "swish", "softplus", "mish"}
 _PIECEWISE_LINEAR = {"relu", "relu6", "leaky_relu"}
@@ -354,7 +354,9 @@ def scale_inputs(patient: Patient) -> Iterator[Treated]:
     """Each feature of the inputs brought to mean 0 and variance 1 over the batch."""
     arrays = keras.tree.flatten(patient.batch.x)
     specs = getattr(patient.model, "inputs", None) or arrays
-    floats = [tf.as_dtype(spec.dtype).is_floating for spec in specs]
+    floats = [
+        keras.backend.is_float_dtype(keras.backend.standardize_dtype(spec.dtype)) for spec in specs
+    ]
     if len(specs) != len(arrays) or not any(floats):
         return
     scaled = [_standard(a) if f else a for a, f in zip(arrays, floats, strict=True)]

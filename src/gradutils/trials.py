@@ -3,36 +3,31 @@
 Needs Keras 3 on TensorFlow (``pip install '.[keras]'``).
 """
 
-import copy
-import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from gradutils import _checks
 from gradutils._batches import Batch, one_batch
-from gradutils._keras import eager_context, global_state, keras, tf
+from gradutils._keras import backend, keras
 from gradutils._keras_optimizers import optimizer_state, optimizer_twin
 from gradutils._keras_probe import (
     Recorder,
     activation_of,
     as_float64,
+    as_in_fit,
     batch_loss,
     check_usable,
+    is_floating,
     own_weights,
     path_of,
-    state_of,
 )
+from gradutils._keras_state import sandbox
 from gradutils._measures import RECTIFYING, dead, norm
 from gradutils._records import Trial
 
 __all__ = ["Trial", "gradients_of", "look_ahead", "sandbox", "trainer"]
-
-_GLOBAL_SEEDS = "global_seed_generator"  # Keras' names for the parts of its global state
-_NAME_COUNTERS = "object_name_uids"
-_NAME_SCOPES = "name_scope_stack"
 
 
 def look_ahead(
@@ -49,7 +44,7 @@ def look_ahead(
     Each step is that of `fit`: the gradient of the loss in training mode, scaled as the optimiser
     scales it, and a copy of the optimiser with its present state and its schedule. Weights,
     statistics, seeds, metrics, optimiser, compiled functions and the random states of Keras,
-    TensorFlow, NumPy and Python are as before.
+    its backend, NumPy and Python are as before.
 
     Parameters
     ----------
@@ -93,70 +88,6 @@ def look_ahead(
         )
 
 
-@contextmanager
-def sandbox(model: keras.Model) -> Iterator[Callable[[], None]]:
-    """Put the model back when the block ends, and whenever what it yields is called.
-
-    Parameters
-    ----------
-    model : keras.Model
-        Built.
-
-    Returns
-    -------
-    context manager
-        It yields a function without arguments that puts the model back at once.
-    """
-    values = [(v, tf.identity(v)) for v in state_of(model)]
-    known = {id(v) for v, _ in values}
-    layers = model._flatten_layers()
-    losses = [(layer, layer._losses[:], set(layer._loss_ids)) for layer in layers]
-
-    def restore() -> None:
-        for variable, value in values:
-            variable.assign(value)
-
-    with _random_states_restored():
-        try:
-            yield restore
-        finally:
-            restore()
-            for metric in model.metrics:
-                if not {id(v) for v in metric.variables} <= known:
-                    metric.reset_state()  # it was made by the first call of the loss
-            for layer, own, ids in losses:
-                layer._losses[:] = own
-                layer._loss_ids = ids
-
-
-@contextmanager
-def _random_states_restored() -> Iterator[None]:
-    """Keep the random states of Python, NumPy, TensorFlow and Keras, and Keras' names.
-
-    Keras leaves the name of a loss on its stack of scopes where TensorFlow refuses that name, such
-    as that of a function that begins with an underscore.
-    """
-    seeds = global_state.get_global_attribute(_GLOBAL_SEEDS)
-    seed = None if seeds is None else tf.identity(seeds.state.value)
-    counters = global_state.get_global_attribute(_NAME_COUNTERS)
-    counters = None if counters is None else copy.copy(counters)
-    scopes = list(global_state.get_global_attribute(_NAME_SCOPES) or [])
-    rng = getattr(eager_context.context(), "_rng", None)
-    states = random.getstate(), np.random.get_state(), rng and rng.getstate()  # noqa: NPY002
-    try:
-        yield
-    finally:
-        global_state.set_global_attribute(_GLOBAL_SEEDS, seeds)
-        if seeds is not None:
-            seeds.state.assign(seed)
-        global_state.set_global_attribute(_NAME_COUNTERS, counters)
-        global_state.set_global_attribute(_NAME_SCOPES, scopes)
-        random.setstate(states[0])
-        np.random.set_state(states[1])  # noqa: NPY002
-        if rng is not None:
-            rng.setstate(states[2])
-
-
 def trainer(
     model: keras.Model,
     optimizer: Any,
@@ -182,7 +113,7 @@ def trainer(
     callable
         (batch, steps) -> Trial
     """
-    begin = [(v, tf.identity(v.value)) for v in optimizer_state(optimizer)]
+    begin = [(v, backend.copy_of(v)) for v in optimizer_state(optimizer)]
     owners = [(path_of(layer), own_weights(layer)) for layer in model._flatten_layers()]
     owners = [(name, own) for name, own in owners if own]
     slopes = gradients_of(model, loss) if gradients is None else gradients
@@ -191,13 +122,13 @@ def trainer(
     def run(batch: Batch, steps: int) -> Trial:
         for variable, value in begin:
             variable.assign(value)
-        seeded = [tf.identity(seed.value) for seed in seeds]
+        seeded = [backend.copy_of(seed) for seed in seeds]
         ends = [_inference(model, batch, loss)]
         losses, ratios, rates = [], [], []
         before = [[as_float64(v) for v in own] for _, own in owners]
         stepper = None
         for _ in range(steps):
-            value, found = slopes(batch, optimizer.scale_loss(tf.ones(())))
+            value, found = slopes(batch, optimizer.scale_loss(keras.ops.ones(())))
             stepper = stepper or _stepper(optimizer, model.trainable_variables, found)
             losses.append(float(as_float64(value)))
             rates.append(float(as_float64(stepper.optimizer.learning_rate)))
@@ -208,7 +139,7 @@ def trainer(
         ends.append(_inference(model, batch, loss))
         for seed, value in zip(seeds, seeded, strict=True):
             seed.assign(value)
-        losses.append(float(as_float64(slopes(batch, tf.ones(()))[0])))
+        losses.append(float(as_float64(slopes(batch, keras.ops.ones(()))[0])))
         inference, spreads, sizes, dead = np.array(ends).T
         return Trial(
             losses=np.array(losses),
@@ -226,7 +157,7 @@ def trainer(
 
 def gradients_of(
     model: keras.Model, loss: Callable | str | None = None
-) -> Callable[[Batch, tf.Tensor], tuple[tf.Tensor, list]]:
+) -> Callable[[Batch, Any], tuple[Any, list]]:
     """A function for the loss of a batch in training mode, and its gradients as `fit` has them.
 
     The optimiser's own step stays out of it: to trace that takes longer than to run it ten times.
@@ -240,30 +171,11 @@ def gradients_of(
     -------
     callable
         (batch, scale) -> the loss, and the gradients of the loss times the scale, None where there
-        is none. It is compiled at the first call; a model that no graph can hold is run eagerly, as
-        it is if it was compiled with ``run_eagerly=True``.
+        is none. On TensorFlow and JAX it is compiled at the first call; a model that no graph can
+        hold is run eagerly, as it is if it was compiled with ``run_eagerly=True``.
     """
-
-    def eager(x: Any, y: Any, sample_weight: Any, scale: tf.Tensor) -> tuple[tf.Tensor, list]:
-        with tf.GradientTape() as tape:
-            value, _ = batch_loss(model, Batch(x, y, sample_weight), loss)
-            scaled = value * tf.cast(scale, value.dtype)
-        return value, tape.gradient(scaled, [v.value for v in model.trainable_variables])
-
-    modes: list[Callable] = (
-        [eager] if model.run_eagerly else [tf.function(eager, autograph=False), eager]
-    )
-
-    def gradients(batch: Batch, scale: tf.Tensor) -> tuple[tf.Tensor, list]:
-        tensors = tf.nest.map_structure(_tensor, batch[:3])
-        if len(modes) > 1:
-            try:
-                return modes[0](*tensors, scale)
-            except Exception:  # whatever is wrong, the eager function will say it better
-                del modes[0]
-        return modes[0](*tensors, scale)
-
-    return gradients
+    found = backend.gradients_of(lambda *data: batch_loss(model, Batch(*data), loss)[0], model)
+    return lambda batch, scale: found(tuple(as_in_fit(batch)[:3]), scale)
 
 
 #: Optimisers that treat each number by itself, so that all weights can stand in one vector.
@@ -286,9 +198,10 @@ def _stepper(optimizer: Any, weights: list[keras.Variable], gradients: list) -> 
     def step(found: list) -> None:
         moved = [(g, v) for g, v in zip(found, weights, strict=True) if g is not None]
         if moved:
-            optimizer.apply([g for g, _ in moved], [v for _, v in moved])
+            with backend.frozen():
+                optimizer.apply([g for g, _ in moved], [v for _, v in moved])
 
-    dense = all(tf.is_tensor(g) and not isinstance(g, tf.IndexedSlices) for g in gradients)
+    dense = all(hasattr(g, "ndim") for g in gradients)  # Rows of an embedding alone have none.
     fits = dense and len(weights) >= _MANY and _is_elementwise(optimizer, weights)
     return _in_one_vector(optimizer, weights) if fits else _Stepper(optimizer, step)
 
@@ -318,40 +231,36 @@ def _in_one_vector(optimizer: Any, weights: list[keras.Variable]) -> _Stepper:
     ends = np.cumsum([np.prod(v.shape, dtype=int) for v in weights])[:-1]
 
     def step(gradients: list) -> None:
-        twin.apply([tf.constant(_flat(gradients))], [vector])
-        for variable, part in zip(weights, np.split(vector.numpy(), ends), strict=True):
-            variable.value.assign(part.reshape(variable.shape), read_value=False)
+        with backend.frozen():
+            twin.apply([keras.ops.convert_to_tensor(_flat(gradients))], [vector])
+        moved = np.split(keras.ops.convert_to_numpy(vector), ends)
+        for variable, part in zip(weights, moved, strict=True):
+            backend.assign(variable, part.reshape(variable.shape))
 
     return _Stepper(twin, step)
 
 
 def _flat(tensors: list) -> np.ndarray:
     """All numbers in one vector; NumPy does that at a fraction of what an operation each costs."""
-    return np.concatenate([np.ravel(t.numpy()) for t in tensors])
+    return np.concatenate([np.ravel(keras.ops.convert_to_numpy(t)) for t in tensors])
 
 
 def _inference(model: keras.Model, batch: Batch, loss: Any) -> tuple[float, ...]:
     """Loss, spread and size of the outputs, and largest share of dead units, in inference mode."""
-    with Recorder(model) as recorder, recorder.tape:
-        value, outputs = batch_loss(model, batch, loss, training=False)
-    rows = [
-        as_float64(a) for a in keras.tree.flatten(outputs) if a.dtype.is_floating and a.shape.rank
-    ]
+    with Recorder(model) as recorder:
+        value, outputs, calls = recorder.observe(as_in_fit(batch), loss)
+    rows = [as_float64(a) for a in keras.tree.flatten(outputs) if is_floating(a) and a.ndim]
     flat = [a.reshape(len(a), -1) for a in rows]  # (samples, units) each
     units = sum(a.shape[1] for a in flat)
     with np.errstate(all="ignore"):
         spread = np.sqrt(np.divide(sum((a.std(axis=0) ** 2).sum() for a in flat), units))
         size = np.sqrt(np.divide(sum((a**2).mean(axis=0).sum() for a in flat), units))
     rectified: dict[int, list[np.ndarray]] = {}
-    for call in recorder.calls:
+    for call in calls:
         if activation_of(call.layer) in RECTIFYING:
             rectified.setdefault(id(call.layer), []).append(as_float64(call.output))
     most = max(map(dead, rectified.values()), default=np.nan)
     return float(as_float64(value)), float(spread), float(size), most
-
-
-def _tensor(array: Any) -> Any:
-    return None if array is None else tf.convert_to_tensor(array)
 
 
 def _change(before: list[np.ndarray], after: list[np.ndarray]) -> float:
