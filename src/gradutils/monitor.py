@@ -184,7 +184,7 @@ class GradientMonitor(keras.callbacks.Callback):
         self.live, self.log_layers = live, log_layers
         self.optimizers = optimizers
         self.probes: dict[int, Probe] = {}
-        self._recorders: list[backend.Recorder] = []
+        self._recorders: list[Any] = []
         self._steps: list[int] = []
         self._step = self._unread = self._epoch_start = 0
         self._alarm_given = self._silence_told = False

@@ -247,7 +247,7 @@ def _flat(tensors: list) -> np.ndarray:
 
 def _inference(model: keras.Model, batch: Batch, loss: Any) -> tuple[float, ...]:
     """Loss, spread and size of the outputs, and largest share of dead units, in inference mode."""
-    with Recorder(model) as recorder:
+    with sandbox(model), Recorder(model) as recorder:
         value, outputs, calls = recorder.observe(as_in_fit(batch), loss)
     rows = [as_float64(a) for a in keras.tree.flatten(outputs) if is_floating(a) and a.ndim]
     flat = [a.reshape(len(a), -1) for a in rows]  # (samples, units) each

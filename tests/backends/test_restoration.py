@@ -47,7 +47,9 @@ def everything(model):
         f"variable {i} {v.path}": keras.ops.convert_to_numpy(v)
         for i, v in enumerate([*model.variables, *model.metrics_variables])
     }
-    found |= {f"optimizer {v.path}": keras.ops.convert_to_numpy(v) for v in model.optimizer.variables}
+    found |= {
+        f"optimizer {v.path}": keras.ops.convert_to_numpy(v) for v in model.optimizer.variables
+    }
     gru = model.layers[1]
     found["state"] = [keras.ops.convert_to_numpy(state) for state in gru.states or []]
     found["python"] = random.getstate()
