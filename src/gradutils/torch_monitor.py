@@ -64,7 +64,8 @@ class GradientMonitor:
     Examples
     --------
     >>> import torch
-    >>> model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1))
+    >>> first, last = torch.nn.Linear(3, 4), torch.nn.Linear(4, 1)
+    >>> model = torch.nn.Sequential(first, torch.nn.Tanh(), last)
     >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     >>> with GradientMonitor(model, optimizer) as monitor:
     ...     for step in range(5):
