@@ -101,6 +101,23 @@ def norm(arrays: list[np.ndarray]) -> float:
     return float(np.sqrt(sum(np.vdot(a, a) for a in arrays)))
 
 
+def change(before: list[np.ndarray], after: list[np.ndarray]) -> float:
+    """Norm of the change of some arrays over their norm before; 0 where nothing moved."""
+    moved = norm([b - a for a, b in zip(before, after, strict=True)])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return 0.0 if moved == 0 else float(np.divide(moved, norm(before)))
+
+
+def spread_and_size(outputs: list[np.ndarray]) -> tuple[float, float]:
+    """Standard deviation over the samples, and size; both as root mean square over the units."""
+    flat = [a.reshape(len(a), -1) for a in outputs]  # (samples, units) each
+    units = sum(a.shape[1] for a in flat)
+    with np.errstate(all="ignore"):
+        spread = np.sqrt(np.divide(sum((a.std(axis=0) ** 2).sum() for a in flat), units))
+        size = np.sqrt(np.divide(sum((a**2).mean(axis=0).sum() for a in flat), units))
+    return float(spread), float(size)
+
+
 def nonfinite(arrays: list[np.ndarray]) -> int:
     """Count of NaN and inf."""
     return int(sum((~np.isfinite(a)).sum() for a in arrays))

@@ -24,7 +24,7 @@ from gradutils._keras_probe import (
     path_of,
 )
 from gradutils._keras_state import sandbox
-from gradutils._measures import RECTIFYING, dead, norm
+from gradutils._measures import RECTIFYING, change, dead, spread_and_size
 from gradutils._records import Trial
 
 __all__ = ["Trial", "gradients_of", "look_ahead", "sandbox", "trainer"]
@@ -134,7 +134,7 @@ def trainer(
             rates.append(float(as_float64(stepper.optimizer.learning_rate)))
             stepper.step(found)
             after = [[as_float64(v) for v in own] for _, own in owners]
-            ratios.append([_change(*pair) for pair in zip(before, after, strict=True)])
+            ratios.append([change(*pair) for pair in zip(before, after, strict=True)])
             before = after
         ends.append(_inference(model, batch, loss))
         for seed, value in zip(seeds, seeded, strict=True):
@@ -250,21 +250,9 @@ def _inference(model: keras.Model, batch: Batch, loss: Any) -> tuple[float, ...]
     with sandbox(model), Recorder(model) as recorder:
         value, outputs, calls = recorder.observe(as_in_fit(batch), loss)
     rows = [as_float64(a) for a in keras.tree.flatten(outputs) if is_floating(a) and a.ndim]
-    flat = [a.reshape(len(a), -1) for a in rows]  # (samples, units) each
-    units = sum(a.shape[1] for a in flat)
-    with np.errstate(all="ignore"):
-        spread = np.sqrt(np.divide(sum((a.std(axis=0) ** 2).sum() for a in flat), units))
-        size = np.sqrt(np.divide(sum((a**2).mean(axis=0).sum() for a in flat), units))
     rectified: dict[int, list[np.ndarray]] = {}
     for call in calls:
         if activation_of(call.layer) in RECTIFYING:
             rectified.setdefault(id(call.layer), []).append(as_float64(call.output))
     most = max(map(dead, rectified.values()), default=np.nan)
-    return float(as_float64(value)), float(spread), float(size), most
-
-
-def _change(before: list[np.ndarray], after: list[np.ndarray]) -> float:
-    """Norm of the change of some arrays over their norm before; 0 where nothing moved."""
-    moved = norm([b - a for a, b in zip(before, after, strict=True)])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return 0.0 if moved == 0 else float(np.divide(moved, norm(before)))
+    return float(as_float64(value)), *spread_and_size(rows), most

@@ -100,7 +100,7 @@ def trainer(
                 weight.grad = gradient
             take_step(twin)
             after = [[array(w) for w in own] for _, own in owners]
-            ratios.append([_change(*pair) for pair in zip(before, after, strict=True)])
+            ratios.append([_measures.change(*pair) for pair in zip(before, after, strict=True)])
             before = after
         ends.append(_inference(model, batch, loss))
         rewind()
@@ -139,21 +139,4 @@ def _inference(model: nn.Module, batch: Batch, loss: Callable) -> tuple[float, .
             values = np.moveaxis(values, 1, -1) if step.channels_first else values
             rectified.setdefault(step.key, []).append(values)
     dead = max(map(_measures.dead, rectified.values()), default=np.nan)
-    return value, *_spread_and_size(rows), dead
-
-
-def _spread_and_size(outputs: list[np.ndarray]) -> tuple[float, float]:
-    """Standard deviation over the samples and size, root mean square over the units."""
-    flat = [a.reshape(len(a), -1) for a in outputs]  # (samples, units) each
-    units = sum(a.shape[1] for a in flat)
-    with np.errstate(all="ignore"):
-        spread = np.sqrt(np.divide(sum((a.std(axis=0) ** 2).sum() for a in flat), units))
-        size = np.sqrt(np.divide(sum((a**2).mean(axis=0).sum() for a in flat), units))
-    return float(spread), float(size)
-
-
-def _change(before: list[np.ndarray], after: list[np.ndarray]) -> float:
-    """Norm of the change of some arrays over their norm before; 0 where nothing moved."""
-    moved = _measures.norm([b - a for a, b in zip(before, after, strict=True)])
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return 0.0 if moved == 0 else float(np.divide(moved, _measures.norm(before)))
+    return value, *_measures.spread_and_size(rows), dead
