@@ -5,18 +5,23 @@ PORT ?= 8000
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+BACKENDS := .venv-backends
+TORCH ?= torch==2.13.0
 HTML := _build/html
 BUILT := _build/.complete
 PAPER := _build/paper
 EBOOK := _build/ebook
+BACKEND_TESTS := OMP_NUM_THREADS=1 PYTHONPATH=$(CURDIR)/src $(BACKENDS)/bin/python -m pytest \
+	tests/backends -q -n 2 --dist loadscope -o addopts=--strict-markers
+EXTRAS := keras lab book test check
 BOOK_SOURCES := _config.yml _toc.yml $(shell find book src notebooks tools -type f \
 	-not -path '*/.ipynb_checkpoints/*' -not -path '*/__pycache__/*' -not -path '*/node_modules/*')
 
 .DEFAULT_GOAL := help
-.PHONY: help book test browser explorables learning lab offline student pdf epub serve notebooks check links lock robust clean
+.PHONY: help book test test-backends browser explorables learning lab offline student pdf epub serve notebooks check links lock robust clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 book: $(BUILT) ## build the HTML book from the stored outputs
 	@echo
@@ -26,6 +31,11 @@ book: $(BUILT) ## build the HTML book from the stored outputs
 test: $(STAMP) ## run the package's tests and recompute every number and figure of the notebooks
 	$(BIN)/python -m pytest tests src README.md notebooks -m "not built" \
 		--nbval --nbval-current-env -n 2 --dist loadscope --ignore tests/browser
+
+# Both frameworks live in an environment of their own, so that `make test` and `make book` need neither.
+test-backends: $(BACKENDS)/.installed ## test gradutils with PyTorch and with Keras on PyTorch and JAX
+	KERAS_BACKEND=torch $(BACKEND_TESTS)
+	KERAS_BACKEND=jax $(BACKEND_TESTS)
 
 browser: book ## test the live figures and the built pages in Chromium
 	$(BIN)/python -m pytest -q tests/browser -n 2 --dist loadscope
@@ -80,12 +90,15 @@ check: $(STAMP) ## lint, types, imports, links, notebook hygiene and the rules o
 links: $(STAMP) ## ask every address that the book names whether it still answers (needs the web)
 	$(BIN)/jupyter-book build . --all --builder linkcheck --path-output _build/links
 
-lock: $(STAMP) ## renew requirements.lock from pyproject.toml (newest versions: make lock UV=--upgrade)
+lock: $(STAMP) ## renew both locks from pyproject.toml (newest versions: make lock UV=--upgrade)
 	@$(BIN)/python -m uv --version 2>/dev/null \
 		|| { echo "make lock needs uv. Get it with: $(BIN)/python -m pip install uv" >&2; exit 1; }
 	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/python -m uv pip compile pyproject.toml \
-		--universal --python-version 3.11 --all-extras --generate-hashes \
+		--universal --python-version 3.11 $(patsubst %,--extra %,$(EXTRAS)) --generate-hashes \
 		--no-emit-index-url --no-annotate --quiet -o requirements.lock $(UV)
+	UV_CUSTOM_COMPILE_COMMAND="make lock" $(BIN)/python -m uv pip compile pyproject.toml \
+		--universal --python-version 3.11 --extra backends --generate-hashes \
+		--no-emit-index-url --no-annotate --quiet -o backends.lock $(UV)
 
 robust: $(STAMP) ## recompute the notebooks and run the tests under other arithmetic, thread counts and noise (slow)
 	$(BIN)/python -m tools.robustness
@@ -106,6 +119,14 @@ $(STAMP): requirements.lock pyproject.toml
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check --require-hashes -r requirements.lock
 	$(BIN)/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Torch's wheels for CPUs and for GPUs share one version, so it stands in no lock. Where the registry's
+# wheel is the one for GPUs, TORCH="torch==2.13.0 --index-url ..." takes the one of torch's own index.
+$(BACKENDS)/.installed: backends.lock pyproject.toml
+	$(PYTHON) -m venv --clear $(BACKENDS)
+	$(BACKENDS)/bin/python -m pip install --disable-pip-version-check --require-hashes -r backends.lock
+	$(BACKENDS)/bin/python -m pip install --disable-pip-version-check --no-deps $(TORCH)
 	@touch $@
 
 # Always the whole book: a partial build would not repeat the warnings of unchanged pages.

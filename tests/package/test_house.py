@@ -19,7 +19,11 @@ from tools import ROOT
 PACKAGE = ROOT / "src" / "gradutils"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-LOCK = (ROOT / "requirements.lock").read_text("utf-8")
+#: Lock -> the extras whose requirements it holds. Torch has one hash for CPUs and one for GPUs.
+LOCKS = {
+    "requirements.lock": [name for name in EXTRAS if name not in ("backends", "torch")],
+    "backends.lock": ["backends"],
+}
 
 
 @pytest.mark.parametrize("imported", ["gradutils", "gradutils.probes, gradutils.diagnosis"])
@@ -96,10 +100,11 @@ def test_every_module_is_reachable_from_the_package():
     assert {*gradutils.__all__} == {p.stem for p in files} | {p.parent.name for p in folders}
 
 
-def locked():
-    """Return name -> version of each locked requirement, environment markers aside."""
+def locked(name):
+    """Return name -> version of each requirement of a lock, environment markers aside."""
     found = {}
-    for entry in re.split(r"\n(?=\S)", LOCK.replace("\\\n", "")):
+    text = (ROOT / name).read_text("utf-8").replace("\\\n", "")
+    for entry in re.split(r"\n(?=\S)", text):
         if not entry.startswith("#"):
             line = entry.split("--hash")[0].strip()
             requirement = Requirement(line)
@@ -108,19 +113,28 @@ def locked():
     return found
 
 
-def test_the_lock_has_hashes_and_no_addresses():
-    assert len(locked()) > 100
-    assert all(re.fullmatch(r"==\S+", pin) for pin in locked().values())
-    assert "://" not in LOCK
-    assert "--index-url" not in LOCK and "--find-links" not in LOCK
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_has_hashes_and_no_addresses(name):
+    assert len(locked(name)) > 50
+    assert all(re.fullmatch(r"==\S+", pin) for pin in locked(name).values())
+    text = (ROOT / name).read_text("utf-8")
+    assert "://" not in text
+    assert "--index-url" not in text and "--find-links" not in text
 
 
-def test_the_lock_meets_every_requirement_of_the_project():
-    pins = locked()
-    for line in [*PROJECT["dependencies"], *itertools.chain(*EXTRAS.values())]:
+@pytest.mark.parametrize("name", LOCKS)
+def test_a_lock_meets_every_requirement_of_the_project(name):
+    pins, extras = locked(name), [EXTRAS[extra] for extra in LOCKS[name]]
+    for line in [*PROJECT["dependencies"], *itertools.chain(*extras)]:
         requirement = Requirement(line)
         pin = pins.get(canonicalize_name(requirement.name), "")
         assert requirement.specifier.contains(pin.lstrip("="), prereleases=True), line
+
+
+def test_make_locks_the_extras_that_the_main_lock_is_to_hold():
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    named = re.search(r"^EXTRAS := (.*)$", makefile, flags=re.M).group(1).split()
+    assert sorted(named) == sorted(LOCKS["requirements.lock"])
 
 
 def test_binder_reads_the_environment_as_it_is_meant(monkeypatch):
@@ -143,11 +157,11 @@ def test_versions_agree():
 
 def test_every_command_in_the_documents_exists():
     makefile = (ROOT / "Makefile").read_text("utf-8")
-    targets = set(re.findall(r"^([a-z]+):.*##", makefile, flags=re.M))
+    targets = set(re.findall(r"^([a-z-]+):.*##", makefile, flags=re.M))
     documents = [*ROOT.glob("*.md"), *(ROOT / "book").glob("*.md")]
     for path in documents:
         text = path.read_text("utf-8")
-        named = set(re.findall(r"^(?:\$ )?make ([a-z]+)|`make ([a-z]+)[ `]", text, flags=re.M))
+        named = set(re.findall(r"^(?:\$ )?make ([a-z-]+)|`make ([a-z-]+)[ `]", text, flags=re.M))
         assert {a or b for a, b in named} <= targets, path.name
     readme = (ROOT / "README.md").read_text("utf-8")
     assert all(f"make {target}" in readme for target in targets - {"help"})

@@ -267,7 +267,7 @@ class Recorder:
     @contextmanager
     def hooked(self) -> Iterator[None]:
         """Record every call of `apply` that is made, or traced, inside the block."""
-        apply = self.optimizer.apply
+        apply, own = self.optimizer.apply, self.optimizer.__dict__.get("apply")
 
         def recording_apply(grads: Any, trainable_variables: Any = None) -> Any:
             variables = trainable_variables or self.optimizer._trainable_variables
@@ -290,6 +290,8 @@ class Recorder:
             yield
         finally:
             del self.optimizer.__dict__["apply"]
+            if own is not None:
+                self.optimizer.__dict__["apply"] = own
 
     def _keep_if_bad(self, norms: tf.Tensor) -> list[tf.Tensor]:
         """Keep the batch if a norm is not finite; return what must be done before the update.

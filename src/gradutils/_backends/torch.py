@@ -185,7 +185,7 @@ class Recorder:
     @contextmanager
     def hooked(self) -> Iterator[None]:
         """Record every call of `apply` inside the block."""
-        apply = self.optimizer.apply
+        apply, own = self.optimizer.apply, self.optimizer.__dict__.get("apply")
 
         def recording_apply(grads: Any, trainable_variables: Any = None) -> Any:
             variables = trainable_variables or self.optimizer._trainable_variables
@@ -213,6 +213,8 @@ class Recorder:
             yield
         finally:
             del self.optimizer.__dict__["apply"]
+            if own is not None:
+                self.optimizer.__dict__["apply"] = own
 
     def written(self) -> int:
         """Return how many rows were written since the last reading."""
