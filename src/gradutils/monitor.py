@@ -1,6 +1,6 @@
 """Watch the gradient of every layer during training, where the training step already has it.
 
-Needs Keras 3 on TensorFlow (``pip install '.[keras]'``).
+Needs Keras 3, on TensorFlow (``pip install '.[keras]'``) or on torch.
 """
 
 import inspect

@@ -1,7 +1,7 @@
 """Remedies that are tried on the model itself before they are given as advice.
 
-A remedy is one row of `REMEDIES` and one function of `TREATMENTS`. Needs Keras 3 on TensorFlow
-(``pip install '.[keras]'``).
+A remedy is one row of `REMEDIES` and one function of `TREATMENTS`. Needs Keras 3, on
+TensorFlow (``pip install '.[keras]'``), torch or JAX.
 """
 
 import inspect

@@ -1,6 +1,6 @@
 """A few training steps in a sandbox: what comes next, with the model put back bit by bit.
 
-Needs Keras 3 on TensorFlow (``pip install '.[keras]'``).
+Needs Keras 3, on TensorFlow (``pip install '.[keras]'``), torch or JAX.
 """
 
 from collections.abc import Callable

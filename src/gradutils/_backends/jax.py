@@ -69,15 +69,22 @@ def _through(tap: _Tap, output: Any, argument: Any) -> Any:
 
 
 def _forward(tap: _Tap, output: Any, argument: Any) -> tuple[Any, None]:
+    output, argument = jax.tree.map(lambda a: a.value, (output, argument), is_leaf=_is_primal)
     return _through(tap, output, argument), None
 
 
+def _is_primal(value: Any) -> bool:
+    return isinstance(value, jax.custom_derivatives.CustomVJPPrimal)
+
+
 def _backward(tap: _Tap, _: None, gradient: Any) -> tuple[Any, None]:
+    if isinstance(gradient, jax.custom_derivatives.SymbolicZero):
+        return None, None  # The loss does not depend on what went through.
     jax.debug.callback(tap.backward.append, gradient, ordered=True)
     return gradient, None
 
 
-_through.defvjp(_forward, _backward)
+_through.defvjp(_forward, _backward, symbolic_zeros=True)
 
 
 def _watching(taps: list[_Tap], zero: Any) -> Watch:
