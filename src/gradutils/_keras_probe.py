@@ -147,7 +147,7 @@ class Call(NamedTuple):
 class _Head(NamedTuple):
     """What is known of one output of the model while it is computed."""
 
-    layer: keras.Layer | None
+    layer: "keras.Layer | None"
     mask: Any
     has_logits: bool
 
