@@ -12,10 +12,14 @@ FOLDER = ROOT / "_build" / "student"
 STUDENT = f"{NAME}-student"
 ARCHIVE = ROOT / "dist" / f"{STUDENT}.zip"
 
+#: What is said of a solution behind it.
+IN_WORDS = re.compile(r":::\{admonition\} Solution \d+, in words\n.*?\n:::\n*", re.DOTALL)
+
 
 def without_solutions(notebook):
     """Replace the solutions of a notebook, which fold under a title of their own, by attempts."""
     for cell in notebook.cells:
+        cell.source = IN_WORDS.sub("", cell.source)
         title = cell.metadata.get("mystnb", {}).get("code_prompt_show", "")
         if found := re.fullmatch(r"Solution (\d+)", title):
             cell.source = f"# Your attempt at exercise {found[1]}"

@@ -1,5 +1,6 @@
 """Sphinx extension: a cell that judges an answer is followed by fields that judge it in the page.
 
+They stand in place of the cell's output, which says only that nothing is answered yet.
 The page holds what `gradutils.exercises` expects, masked so that nobody reads it by chance.
 """
 
@@ -29,6 +30,8 @@ def add_fields(app, doctree, docname):
         found = cell.get("nb_element") == "cell_code" and CHECK.search(cell.astext())
         if found:
             place = cell.parent.index(cell) + 1
+            for output in [part for part in cell if part.get("nb_element") == "cell_code_output"]:
+                cell.remove(output)
             names = re.findall(r"(\w+)=None", found[2])
             cell.parent.insert(place, nodes.raw("", form(found[1], names), format="html"))
 

@@ -304,7 +304,7 @@ def _compare(given: Any, right: Any) -> str:
     if np.allclose(given, right, rtol=0 if whole else TOLERANCE, atol=0):
         return "right"
     if whole and np.abs(given - right) <= 1:
-        return "next to it: is it a whole number, and on the right side of the limit?"
+        return "off by one or less: count again, and give a whole number"
     if right.ndim and np.allclose(np.sort(given, None), np.sort(right, None), rtol=TOLERANCE):
         return "the right numbers in another order"
     looks = [

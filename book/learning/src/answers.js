@@ -10,9 +10,15 @@ export const unmask = (text, key) => {
   return JSON.parse(new TextDecoder().decode(bytes));
 };
 
+// What a reader may copy from a formula, in the parser's words.
+const SIGNS = [
+  [/\*\*/g, "^"], [/\bpi\b|π/g, "PI"], [/σ/g, "sigma"], [/²/g, "^2"], [/³/g, "^3"], [/[·×]/g, "*"], [/−/g, "-"],
+  [/√\s*/g, "sqrt"], [/\bsqrt([\w.]+)/g, "sqrt($1)"],
+];
+
 /** Return the value of an expression such as `2^-24` or `log(7)`, at given values of its variables. */
 export const value = (expression, variables = {}) => {
-  const formula = new Formula(expression.replaceAll("**", "^").replaceAll(/\bpi\b/g, "PI"));
+  const formula = new Formula(SIGNS.reduce((text, [sign, word]) => text.replaceAll(sign, word), expression));
   return formula.evaluate({ ...variables, ln: Math.log, e: Math.E });
 };
 
@@ -23,13 +29,15 @@ const near = (given, right, exact, tolerance) =>
 export const judge = (given, { looks, whole }, tolerance) => {
   const right = looks[0][1];
   if (given.length !== right.length) {
-    return right.length === 1 ? "one number is asked for" : `${right.length} numbers are asked for, with commas between`;
+    return right.length === 1
+      ? "one number is asked for, with a point before its decimals"
+      : `${right.length} numbers are asked for, with commas between`;
   }
   if (!given.every(Number.isFinite)) return "this is not a finite number";
   const are = (numbers, exact) => given.every((x, i) => near(x, numbers[i], exact, tolerance));
   if (are(right, whole)) return "right";
   if (whole && Math.abs(given[0] - right[0]) <= 1) {
-    return "next to it: is it a whole number, and on the right side of the limit?";
+    return "off by one or less: count again, and give a whole number";
   }
   const like = looks.slice(1).filter(([, numbers]) => are(numbers, false)).map(([text]) => text);
   if (like.length) return `this looks like ${like.join(", or ")}`;
@@ -39,6 +47,8 @@ export const judge = (given, { looks, whole }, tolerance) => {
   if (ratios.every((ratio) => ratio < 1)) return ratios.every((ratio) => ratio > 0.9) ? "too small, but near" : "too small";
   return "not right";
 };
+
+const example = ([name] = []) => (name ? `2*${name}^2, with a * in every product` : "2^-24 or sqrt(2)/3");
 
 /** Judge what a reader has written. */
 export const verdict = (text, expected, tolerance) => {
@@ -50,8 +60,8 @@ export const verdict = (text, expected, tolerance) => {
       : text.split(",").map((part) => value(part));
     return judge(given, expected, tolerance);
   } catch {
-    const names = expected.parameters ? `, in ${expected.parameters.join(", ")}` : "";
-    return `this cannot be read: write a number or a formula${names}, such as 2^-24 or sqrt(2)/3`;
+    const wanted = expected.parameters ? `a formula in ${expected.parameters.join(", ")}` : "a number or a formula";
+    return `this cannot be read: write ${wanted}, such as ${example(expected.parameters)}`;
   }
 };
 
