@@ -105,14 +105,22 @@ def test_a_layer_whose_activations_are_recomputed_shows_its_signal(rng):
     assert all(layer.backward > 0 for layer in probe(model, x, y, "mse").layers)
 
 
-def test_a_cut_is_told_from_a_small_gradient(rng):
+@pytest.mark.parametrize("cut", [keras.ops.stop_gradient, keras.ops.round, keras.ops.sign])
+def test_a_cut_is_told_from_a_small_gradient(cut, rng):
     inputs = keras.Input((4,))
     h = layers.Dense(3, name="cut")(inputs)
-    h = layers.Lambda(keras.ops.stop_gradient)(h)
+    h = layers.Lambda(cut)(h)
     model = keras.Model(inputs, layers.Dense(1)(h))
     seen = probe(model, rng.standard_normal((8, 4)), np.ones((8, 1)), "mse")
     assert seen["cut"].disconnected and seen["cut"].backward == 0
     assert not seen.layers[-1].disconnected
+
+
+def test_dead_units_are_not_cut_off(rng):
+    dead = layers.Dense(3, "relu", bias_initializer=keras.initializers.Constant(-99.0))
+    model = keras.Sequential([keras.Input((4,)), dead, layers.Dense(1)])
+    record = probe(model, rng.standard_normal((8, 4)), np.ones((8, 1)), "mse").layers[0]
+    assert record.gradient_norm == 0 and record.dead == 1 and not record.disconnected
 
 
 def test_ids_that_an_embedding_does_not_have():

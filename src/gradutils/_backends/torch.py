@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from gradutils._backends import NO_GRADIENT, Seen, Watch, layer_of, loss_scale
+from gradutils._backends.graph import without_flat
 
 ERRORS = (RuntimeError,)
 LOSSES_TAKE_LOGITS = False
@@ -88,7 +89,8 @@ def differentiate(
     sources = [output for _, output in watched] + [v.value for v in variables]
     gradients = [None] * len(sources)
     if loss.requires_grad and sources:
-        gradients = list(torch.autograd.grad(loss, sources, allow_unused=True))
+        found = torch.autograd.grad(loss, sources, allow_unused=True)
+        gradients = without_flat(loss, sources, found)
     seen = [[Seen(*pair, g)] for pair, g in zip(watched, gradients, strict=False)]
     return extra, seen, gradients[len(watched) :]
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
 from gradutils import _measures
+from gradutils._backends.graph import without_flat
 from gradutils._batches import Batch, as_array
 from gradutils._measures import NOTHING, Weight
 from gradutils._records import Head, LayerRecord, OptimizerRecord, OwnLoss, Probe
@@ -166,6 +167,7 @@ def _backward(
                 "call torch.utils.checkpoint.checkpoint with use_reentrant=False"
             ) from error
         raise
+    found = without_flat(value, outputs + weights, found)
     found = [None if g is None else g / scale for g in found]
     at_outputs = {
         id(h): g for h, g in zip(outputs, found[: len(outputs)], strict=True) if g is not None
