@@ -103,8 +103,8 @@ def norm(arrays: list[np.ndarray]) -> float:
 
 def change(before: list[np.ndarray], after: list[np.ndarray]) -> float:
     """Norm of the change of some arrays over their norm before; 0 where nothing moved."""
-    moved = norm([b - a for a, b in zip(before, after, strict=True)])
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(all="ignore"):
+        moved = norm([b - a for a, b in zip(before, after, strict=True)])
         return 0.0 if moved == 0 else float(np.divide(moved, norm(before)))
 
 

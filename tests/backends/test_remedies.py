@@ -23,7 +23,7 @@ def compiled(*parts, optimizer="adam", loss="mse"):
 
 
 def deep_sigmoid():
-    return compiled(*[layers.Dense(16, "sigmoid") for _ in range(15)], layers.Dense(1))
+    return compiled(*[layers.Dense(16, "sigmoid") for _ in range(8)], layers.Dense(1))
 
 
 def equal_units():
