@@ -37,10 +37,16 @@ THRESHOLDS = {
     ),
     "vanishing, adaptive": Threshold(
         4.2,
-        "the same for an optimiser that rescales its steps, as Adam does, unless the look ahead "
-        "gets nowhere",
+        "the same for an optimiser that rescales its steps, as Adam does, and a look ahead that "
+        "gets somewhere",
         "the same half: the highest limit that finds every sick net, since Adam trains many a "
         "net whose gradients are small",
+    ),
+    "vanishing, no progress": Threshold(
+        3.0,
+        "the same for such an optimiser, where the look ahead gets nowhere",
+        "a convolutional variational autoencoder at its constant answer (2.8) trains, 6 "
+        "convolutions of weights 0.01 (5.8) do not",
     ),
     "vanishing, constant output": Threshold(
         1.5,
@@ -402,7 +408,7 @@ class Measured:
         if self.trial is None or not len(self.trial.output_spreads):
             return False
         heads, sizes = self.seen.heads, self.trial.output_sizes
-        if len(heads) == 1 and heads[0].loss in _REGRESSION and heads[0].targets is not None:
+        if len(heads) == 1 and heads[0].targets is not None and _like_targets(heads[0]):
             sizes = np.full(2, np.std(heads[0].targets))
         return bool((self.trial.output_spreads < self.limits["constant output"] * sizes).all())
 
@@ -432,6 +438,12 @@ class Check(NamedTuple):
     note: bool = False
     final: bool = False
     also: tuple[str, ...] = ()
+
+
+def _like_targets(head: Head) -> bool:
+    """Whether outputs are to equal the targets: in a regression, or a loss of one's own on both."""
+    own = not head.loss and head.targets is not None
+    return head.loss in _REGRESSION or (own and head.targets.shape == head.outputs.shape)
 
 
 def trunk(layers: Sequence[LayerRecord]) -> list[LayerRecord]:
@@ -949,8 +961,9 @@ def _decades(first: float, last: float) -> float:
 def _vanishing_limit(m: Measured) -> float:
     if m.stays_constant:
         return m.limits["vanishing, constant output"]
-    strict = m.adaptive and not m.gets_nowhere
-    return m.limits["vanishing, adaptive" if strict else "vanishing"]
+    if not m.adaptive:
+        return m.limits["vanishing"]
+    return m.limits["vanishing, no progress" if m.gets_nowhere else "vanishing, adaptive"]
 
 
 def _vanishing(m: Measured) -> Evidence | None:
@@ -1232,10 +1245,15 @@ def _constant_output(m: Measured) -> Evidence | None:
 
 def _rarest(m: Measured) -> tuple[float, Head] | None:
     for head in m.seen.heads:
-        shares = head.class_shares
+        shares = _shares(head)
         if len(shares) > 1 and shares.min() * len(shares) < m.limits["rare class"]:
             return float(shares.min()), head
     return None
+
+
+def _shares(head: Head) -> np.ndarray:
+    """Shares of the classes that occur: one that does not is absent, not rare."""
+    return head.class_shares[head.class_shares > 0]
 
 
 def _rare_class(m: Measured) -> Evidence | None:
@@ -1257,7 +1275,7 @@ def _rare_class(m: Measured) -> Evidence | None:
         text += f", and none of its {missed} samples in the batch is recognised"
     else:
         return None
-    return Evidence(text, share * len(head.class_shares), [])
+    return Evidence(text, share * len(_shares(head)), [])
 
 
 def _missed(head: Head) -> int:
@@ -1265,7 +1283,8 @@ def _missed(head: Head) -> int:
 
     0 if one of them is recognised, or none is there.
     """
-    targets, outputs, rarest = head.targets, head.outputs, int(np.argmin(head.class_shares))
+    targets, outputs, shares = head.targets, head.outputs, head.class_shares
+    rarest = int(np.argmin(np.where(shares > 0, shares, 1.0)))
     if targets is None:
         return 0
     if head.loss.startswith("binary"):
@@ -1290,7 +1309,7 @@ def _rare_class_note(m: Measured) -> Evidence | None:
     text = (
         f"the rarest class has a share of {share:.2g}: class imbalance, a constant is nearly right"
     )
-    return Evidence(text, share * len(head.class_shares), [])
+    return Evidence(text, share * len(_shares(head)), [])
 
 
 def _affine(m: Measured) -> Evidence | None:

@@ -325,6 +325,7 @@ def _limits(thresholds: Mapping[str, float] | None) -> dict[str, float]:
     # Of two limits that the caller gives, the one for adaptive optimisers is the more specific.
     if "vanishing" in given and "vanishing, adaptive" not in given:
         limits["vanishing, adaptive"] = limits["vanishing"]
+        limits["vanishing, no progress"] = limits["vanishing"]
         limits["vanishing, constant output"] = limits["vanishing"]
     return limits
 

@@ -9,7 +9,8 @@ from keras import layers
 
 import gradutils
 import gradutils.checks
-from gradutils.checks import CHECKS
+from gradutils._records import Trial
+from gradutils.checks import CHECKS, Measured
 from gradutils.diagnosis import THRESHOLDS, diagnose
 from gradutils.probes import LayerRecord, Probe, one_batch, probe
 from tools import ROOT
@@ -332,6 +333,32 @@ def test_the_limits_of_a_trend_are_met_exactly(monkeypatch, kind, optimizer):
             assert f"by {decades:.1f} decades over 3 layers" in found.findings[0].evidence
 
 
+def trial(losses, spreads):
+    return Trial(
+        losses=np.array(losses), inference_losses=np.array(losses)[[0, -1]],
+        layer_names=["dense"], update_ratios=np.full((len(losses) - 1, 1), 0.01),
+        learning_rates=np.full(len(losses) - 1, 0.001), output_spreads=np.array(spreads),
+        output_sizes=np.ones(2), dead=np.full(2, np.nan),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("look", "limit"),
+    [
+        (trial([1.0, 0.5], [1.0, 1.0]), "vanishing, adaptive"),
+        (trial([1.0, 0.999], [1.0, 1.0]), "vanishing, no progress"),
+        (trial([1.0, 0.999], [1e-4, 1e-4]), "vanishing, constant output"),
+    ],
+)
+def test_how_far_an_adaptive_optimiser_lets_the_signal_fall_depends_on_the_look_ahead(look, limit):
+    limits = {name: row.limit for name, row in THRESHOLDS.items()}
+    (check,) = (c for c in CHECKS if c.id == "G22")
+    for factor, found in ((1.001, True), (0.999, False)):
+        layers = [record(backward=10 ** (-limits[limit] * factor)), record(), record(dead=0.0)]
+        measured = Measured(Probe(1.0, layers, 1), limits, adaptive=True, trial=look)
+        assert (check.test(measured) is not None) == found
+
+
 def test_a_limit_that_is_met_is_passed(monkeypatch):
     found, _ = judged(monkeypatch, record(backward=1e-3), record(), thresholds={"vanishing": 3.0})
     assert found.verdict == "vanishing"
@@ -506,6 +533,15 @@ def test_class_shares_are_those_of_all_targets():
     model.compile("sgd", "binary_crossentropy")
     (head,) = probe(model, one_batch(X, labels, 4)).heads
     assert head.class_shares.tolist() == [63 / 64, 1 / 64]
+
+
+def test_a_class_that_does_not_occur_is_not_rare():
+    """The critic's labels are all 1 where a generator is trained."""
+    model = keras.Sequential([keras.Input((16,)), layers.Dense(1, "sigmoid")])
+    model.compile("sgd", "binary_crossentropy")
+    model.fit(X, np.ones((64, 1)), epochs=15, verbose=0)
+    found = diagnose(model, X, np.ones((64, 1)))
+    assert found.verdict == "healthy" and not found.notes
 
 
 def test_a_remedy_counts_the_decades_as_its_finding_does():
