@@ -429,7 +429,7 @@ def _heads(model: keras.Model, batch: Batch, loss: Any, run: Run) -> list[Head]:
                 loss=name,
                 from_logits=from_logits,
                 activation=activation_of(known.layer) if known.layer is not None else "",
-                layer=known.layer.path if known.layer is not None else "",
+                layer=path_of(known.layer) if known.layer is not None else "",
                 has_logits=known.has_logits,
                 sample_losses=_measures.by_sample(values, len(output)),
                 masked_losses=_masked(values, known.mask),

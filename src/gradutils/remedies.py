@@ -395,16 +395,22 @@ RATES = (1.0, 0.1, 1e-2, 1e-3, 10.0, 100.0, 1000.0)
 
 
 def other_rates(patient: Patient) -> Iterator[Treated]:
-    """The learning rate over six decades; a negative one turned round first."""
-    rate = float(as_float64(patient.model.optimizer.learning_rate))
+    """The learning rate over six decades; a negative one turned round first.
+
+    The middle is the present rate, or that with which a schedule began, since it may have ended.
+    """
+    now = float(as_float64(patient.model.optimizer.learning_rate))
+    schedule: Any = getattr(inner_optimizer(patient.model), "_learning_rate", None)
+    scheduled = isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule)
+    rate = max(now, float(as_float64(schedule(0)))) if scheduled else now
 
     def fixed(optimizer: Any, weights: list[keras.Variable]) -> Any:
         return optimizer_twin(optimizer, weights, learning_rate=abs(rate) or 1e-3)
 
-    for factor in RATES if rate <= 0 else RATES[1:]:
+    for factor in RATES[1:] if rate == now > 0 else RATES:
         new = factor * (abs(rate) or 1e-3)
-        advice = f"{'Lower' if factor < 1 else 'Raise'} the learning rate to about {new:.0e}."
-        if factor == 1:
+        advice = f"{'Lower' if new < abs(now) else 'Raise'} the learning rate to about {new:.0e}."
+        if factor == 1 and now <= 0:
             advice = f"Make the learning rate positive: {new:.0e}."
         name = f"a learning rate of {new:.0e}"
         yield Treated(optimizer=fixed, rate=new, name=name, advice=advice)

@@ -313,3 +313,14 @@ def test_a_remedy_that_the_model_cannot_take_is_left_out():
 
     model = compiled(Own(8, dtype="float16"), layers.Dense(1, dtype="float16"))
     assert "float32" not in [o.remedy for o in try_remedies(["G10"], model, X, SUM)]
+
+
+def test_a_schedule_that_has_ended_is_raised_to_where_it_began():
+    schedule = keras.optimizers.schedules.ExponentialDecay(0.05, 1, 0.1)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+    model.compile(keras.optimizers.SGD(schedule), "mse")
+    model.optimizer.iterations.assign(40)  # by now the rate is 5e-42
+    x = np.linspace(-1, 1, 16)[:, None]
+    (outcome,) = try_remedies(["G34"], model, x, 1 + 2 * x)
+    assert outcome.helped
+    assert outcome.advice.startswith("Raise the learning rate")
