@@ -59,7 +59,7 @@ student: $(STAMP) ## pack the notebooks with empty cells in place of the solutio
 pdf: $(STAMP) ## set the book on paper, below dist (needs LaTeX and poppler)
 	@for tool in xelatex latexmk pdftotext; do command -v $$tool >/dev/null \
 		|| { echo "make pdf needs $$tool. On Debian and Ubuntu: apt install latexmk texlive-xetex" \
-		"texlive-latex-extra texlive-fonts-recommended tex-gyre fonts-dejavu fonts-freefont-otf poppler-utils" >&2; exit 1; }; done
+		"texlive-latex-extra texlive-fonts-recommended tex-gyre fonts-texgyre fonts-texgyre-math fonts-dejavu fonts-freefont-otf poppler-utils" >&2; exit 1; }; done
 	$(BIN)/jupyter-book build . --all --builder latex -n -W --keep-going --path-output $(PAPER)
 	cd $(PAPER)/_build/latex && latexmk -gg -xelatex -interaction=nonstopmode -halt-on-error *.tex >/dev/null
 	mkdir -p dist && cp $(PAPER)/_build/latex/*.pdf dist
