@@ -34,7 +34,7 @@ test: $(STAMP) ## run the package's tests and recompute every number and figure 
 
 # Both frameworks live in an environment of their own, so that `make test` and `make book` need neither.
 test-backends: $(BACKENDS)/.installed ## test gradutils with PyTorch and with Keras on PyTorch and JAX
-	KERAS_BACKEND=torch $(BACKEND_TESTS)
+	KERAS_BACKEND=torch $(BACKEND_TESTS) --doctest-modules src/gradutils/torch_monitor.py src/gradutils/_torch
 	KERAS_BACKEND=jax $(BACKEND_TESTS)
 
 browser: book ## test the live figures and the built pages in Chromium
