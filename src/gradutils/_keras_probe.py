@@ -90,6 +90,9 @@ def batch_loss(
             value = _mean_loss(keras.losses.get(loss), batch, predictions)
             value += sum(keras.ops.cast(extra, value.dtype) for extra in model.losses)
     except Exception as error:
+        outputs = [a for a in keras.tree.flatten(predictions) if is_floating(a)]
+        if not all(np.isfinite(as_float64(a)).all() for a in outputs if backend.REFUSES_NAN):
+            return sum(keras.ops.sum(a) for a in outputs) * np.nan, predictions
         if "No loss to compute" in str(error):
             raise ValueError(
                 "loss must be given: the model was compiled without one, and what a train_step of "

@@ -150,3 +150,12 @@ def test_a_healthy_softmax_net_is_healthy(rng):
     x = rng.standard_normal((64, 8)).astype("float32")
     y = keras.ops.convert_to_numpy(model(x)).argmax(axis=1)
     assert "vanishing" not in {found.kind for found in diagnose(model, x, y).findings}
+
+
+def test_probabilities_that_are_nan_are_a_result(rng):
+    """Torch's cross-entropy raises for them, and would blame the targets."""
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(1, "sigmoid")])
+    model.compile("sgd", "binary_crossentropy")
+    model.set_weights([w * np.nan for w in model.get_weights()])
+    found = diagnose(model, rng.standard_normal((8, 4)), np.ones((8, 1)))
+    assert np.isnan(found.loss) and found.verdict == "non-finite"

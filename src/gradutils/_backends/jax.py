@@ -14,6 +14,7 @@ from gradutils._backends import Seen, Watch
 
 ERRORS = (RuntimeError, jax.errors.JAXTypeError)
 LOSSES_TAKE_LOGITS = False
+REFUSES_NAN = False
 CANNOT_RECORD = (
     "GradientMonitor needs Keras on TensorFlow or on torch: on JAX, what a training step computes "
     "leaves it by private interfaces of Keras only. gradutils.probes.probe and "

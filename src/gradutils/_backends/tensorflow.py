@@ -14,6 +14,7 @@ __all__ = [
     "CANNOT_RECORD",
     "ERRORS",
     "LOSSES_TAKE_LOGITS",
+    "REFUSES_NAN",
     "Recorder",
     "assign",
     "copy_of",
@@ -33,6 +34,8 @@ __all__ = [
 ERRORS = (tf.errors.OpError,)
 #: Keras' cross-entropies use the logits of a last sigmoid or softmax in place of its output.
 LOSSES_TAKE_LOGITS = True
+#: A cross-entropy raises where its inputs are NaN; the loss is NaN then.
+REFUSES_NAN = False
 #: Why training cannot be recorded; "" where it can.
 CANNOT_RECORD = ""
 

@@ -13,6 +13,7 @@ from gradutils._backends.graph import without_flat
 
 ERRORS = (RuntimeError,)
 LOSSES_TAKE_LOGITS = False
+REFUSES_NAN = True
 CANNOT_RECORD = ""
 
 frozen = torch.no_grad
