@@ -41,6 +41,8 @@ Fold what follows a prediction until it is made</label></p>
 <p role="status"></p>
 </div>
 <noscript><p>This page needs JavaScript: your browser keeps what you said.</p></noscript>"""
+#: What stands in place of the table on paper and in an e-book, which keep nothing.
+ELSEWHERE = "The table stands on this page of the website, where predictions are made."
 
 
 def setup(app):
@@ -54,7 +56,10 @@ class OwnPredictions(FromNotebooks):
     """The table of a reader's predictions and answers, which the script fills."""
 
     def markdown(self, chapters):
-        """Yield the page as HTML."""
+        """Yield the page as HTML, and a sentence where nothing could fill it."""
+        if self.env.app.builder.name != "html":
+            yield ELSEWHERE
+            return
         counted = [counts(file, cells) for file, cells in chapters.items()]
         page = PAGE.format(chapters=html.escape(json.dumps(counted)))
         yield from ["```{raw} html", *page.split("\n"), "```"]
