@@ -128,3 +128,11 @@ def finite_arrays(**arrays: np.ndarray) -> None:
         bad = int((~np.isfinite(array)).sum())
         if bad:
             raise ValueError(f"{name} must be finite; received {bad} NaN or inf")
+
+
+def alarm(on_alarm: object) -> None:
+    """Raise a ValueError unless a monitor knows what to do at an alarm, or is to do nothing."""
+    if not (on_alarm in (None, "warn", "stop", "raise") or callable(on_alarm)):
+        raise ValueError(
+            f"on_alarm must be 'warn', 'stop', 'raise' or a callable; received {on_alarm!r}"
+        )

@@ -547,10 +547,7 @@ def _check_options(
     _checks.positive(limit=limit)
     if probe_every and probe_data is None:
         raise ValueError("probe_data must be a pair (x, y) where probe_every is set; received None")
-    if not (on_alarm in (None, "warn", "stop", "raise") or callable(on_alarm)):
-        raise ValueError(
-            f"on_alarm must be 'warn', 'stop', 'raise' or a callable; received {on_alarm!r}"
-        )
+    _checks.alarm(on_alarm)
     is_sequence = isinstance(optimizers, Sequence) and not isinstance(optimizers, str)
     if optimizers is not None and not (
         is_sequence and optimizers and all(isinstance(o, keras.Optimizer) for o in optimizers)

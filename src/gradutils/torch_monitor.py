@@ -91,10 +91,7 @@ class GradientMonitor:
             raise TypeError(f"optimizer must be a torch.optim.Optimizer; received {optimizer!r}")
         _checks.positive_integers(every=every)
         _checks.positive(limit=limit)
-        if not (on_alarm in (None, "warn", "stop", "raise") or callable(on_alarm)):
-            raise ValueError(
-                f"on_alarm must be 'warn', 'stop', 'raise' or a callable; received {on_alarm!r}"
-            )
+        _checks.alarm(on_alarm)
         held = {id(w) for w in weights_of(model, optimizer)}
         self._weights: dict[str, list[nn.Parameter]] = {}
         for name, weight in model.named_parameters():
